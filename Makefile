@@ -1,0 +1,101 @@
+# commonroot: from public pages to a published federated checkpoint, in one readable file.
+
+CONFIG ?= configs/demo.toml
+RUN    ?= runs/demo
+TORCH  ?= cpu
+
+PY     := .venv/bin/python
+CR     := .venv/bin/commonroot
+ARGS    = --config $(CONFIG) --run $(RUN) $(OWN)
+
+# make run PRIVATE="notes/siteA notes/siteB" URLS=my-urls.txt: the same on one's own text and pages.
+comma  := ,
+empty  :=
+space  := $(empty) $(empty)
+ifneq ($(strip $(PRIVATE)$(URLS)),)
+CONFIG := configs/mine.toml
+OWN    += $(if $(URLS),--set gather.web.seeds_file="'$(URLS)'")
+OWN    += $(if $(PRIVATE),--set shards.folders="['$(subst $(space),'$(comma)',$(strip $(PRIVATE)))']")
+endif
+OWN    += $(foreach pair,$(SET),--set $(pair))
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run ingest gather clean-text pretrain federate compare release report verify \
+        generate publish server client submit plan lint test test-fast bench clean
+
+help:  ## this text
+	@echo "make TARGET [CONFIG=$(CONFIG)] [RUN=$(RUN)] [SET='table.key=value …']"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1|/' | column -t -s '|'
+
+setup: .venv/.ready  ## create .venv with every pinned package
+
+# TORCH=cuda installs the same torch version with the platform's own (CUDA) build.
+.venv/.ready: requirements.txt requirements-demo.txt pyproject.toml
+	python3 -m venv .venv
+	$(PY) -m pip install --quiet -r requirements.txt
+	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-demo.txt
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup  ## every stage, end to end; prints where the report is
+	$(CR) run $(ARGS)
+
+ingest: setup  ## public web -> archive -> corpus
+	$(CR) ingest $(ARGS)
+
+pretrain: setup  ## corpus -> base model
+	$(CR) pretrain $(ARGS)
+
+federate: setup  ## base + private shards -> federated model
+	$(CR) graft $(ARGS)
+
+compare: setup  ## federated beside centralised beside local-only
+	$(CR) compare $(ARGS)
+
+release: setup  ## the checkpoint to publish, with card and lineage
+	$(CR) release $(ARGS)
+
+report: setup  ## one HTML file of what is done so far
+	$(CR) report --run $(RUN)
+
+verify: setup  ## recheck every hash, back to the URLs
+	$(CR) verify $(RUN)
+
+generate: setup  ## PROMPT="…": continue a prompt with the released model
+	@$(CR) generate "$(PROMPT)" --run $(RUN)
+
+publish: setup  ## REPO=name/model: list what would be uploaded; PUSH=1 uploads it
+	HF_HUB_OFFLINE=$(if $(filter 1,$(PUSH)),0,1) $(CR) publish --repo "$(REPO)" --run $(RUN) $(if $(filter 1,$(PUSH)),--push)
+
+server: setup  ## a Flower SuperLink over TLS, in the foreground
+	$(CR) server --run $(RUN)
+
+client: setup  ## SHARD=folder: a silo and its Flower SuperNode, in the foreground
+	$(CR) client --shard "$(SHARD)" $(if $(NAME),--name "$(NAME)") $(ARGS)
+
+submit: setup  ## run the rounds over the clients that joined the server
+	$(CR) submit $(ARGS)
+
+plan: setup  ## estimate time, memory, disk and bytes of a config
+	$(CR) plan $(ARGS)
+
+lint: setup  ## ruff, mypy --strict, imports, README tree
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	$(PY) -m pytest -q tests/test_tree.py
+
+test: setup lint  ## all tests
+	$(PY) -m pytest -q --durations=10
+
+test-fast: setup  ## the tests that need seconds
+	$(PY) -m pytest -q -m "not slow"
+
+bench: setup  ## measured, not asserted: writes tests/benchmarks/results/
+	$(PY) -m tests.benchmarks.spine --json
+
+clean:  ## delete runs/ (keeps .venv)
+	rm -rf runs

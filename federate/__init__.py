@@ -1,0 +1,1 @@
+"""Base model and private shards to a federated checkpoint."""

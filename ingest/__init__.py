@@ -1,0 +1,3 @@
+"""Public web -> web archive -> corpus."""
+
+__all__: list[str] = []

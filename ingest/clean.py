@@ -1,0 +1,224 @@
+"""Stage 2: 1-web -> 2-corpus. Every page of the archive is kept, or dropped with a reason.
+
+A run that was killed takes up what was examined already and ends with the same content digest.
+"""
+
+import dataclasses
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from commonroot import report
+from commonroot.artifact import (
+    Artifact,
+    Workspace,
+    build_artifact,
+    load_artifact,
+    text_sha256,
+    write_atomic,
+)
+from commonroot.errors import DataError
+from commonroot.progress import bar
+from ingest import gather
+from ingest.archive import Damaged, Stored, read_archive
+from ingest.corpus import card, report_fragment, write_split
+from ingest.dedup import exact_key, near_duplicate_groups
+from ingest.examine import ExamineConfig, Finding, Job, examine
+from ingest.isolate import Limits, Lost, run_isolated
+
+__all__ = ["FOLDER", "KIND", "CleanConfig", "run"]
+
+FOLDER, KIND = "2-corpus", "corpus"
+REJECTS = "rejects.jsonl"
+
+
+class CleanConfig(ExamineConfig):
+    """From web archive to corpus."""
+
+    near_duplicates: float = Field(default=0.7, gt=0.0, le=1.0)
+    """Estimated Jaccard similarity of 5-word shingles from which on two texts are one; 1 keeps all
+    but equal ones."""
+    heldout: float = Field(default=0.05, gt=0.0, lt=1.0)
+    """Share of the kept texts, chosen by their hash, that no training ever sees."""
+    page_cpu_s: int = Field(default=10, ge=1)
+    """CPU seconds that one page may cost before it is dropped."""
+    page_memory_mb: int = Field(default=4096, ge=1024)
+    """Address space, MB, of the process that reads pages."""
+    workers: int = Field(default=2, ge=1, le=256)
+    """Processes that read pages."""
+
+
+def run(config: CleanConfig, run_dir: Path) -> Artifact:
+    """Build `run_dir/2-corpus` from `run_dir/1-web`. Raises DataError if nothing is left."""
+    web = load_artifact(run_dir / gather.FOLDER, gather.KIND)
+    return build_artifact(
+        run_dir / FOLDER, KIND, [web], config, lambda work: _clean(config, web, work)
+    )
+
+
+def _clean(config: CleanConfig, web: Artifact, work: Workspace) -> dict[str, Any]:
+    started = time.time()
+    findings = sorted(_examined(config, web, work), key=lambda finding: finding.url)
+    _drop_duplicates(findings, config)
+    kept = [finding for finding in findings if finding.reason is None]
+    reasons = dict(sorted(Counter(f.reason for f in findings if f.reason).items()))
+    if not kept:
+        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        raise DataError(f"no text is left of {len(findings)} pages (dropped: {listed}): "
+                        "loosen the rules under [clean]")
+    heldout = _heldout(kept, config.heldout)
+    splits = {
+        "train": [f for f, out in zip(kept, heldout, strict=True) if not out],
+        "heldout": [f for f, out in zip(kept, heldout, strict=True) if out],
+    }
+    for name, members in splits.items():
+        file = write_split(work.path, name, members)
+        work.volatile(file, text_sha256([[f.url, f.text, f.decisions] for f in members]))
+    metrics = _metrics(findings, splits, reasons)
+    metrics["truth"] = _truth(web, splits, findings)
+    _write_rest(work, metrics, findings)
+    work.note("clean_seconds", round(time.time() - started, 3))
+    return metrics
+
+
+def _examined(config: CleanConfig, web: Artifact, work: Workspace) -> Iterator[Finding]:
+    """A finding for every document of the archive, those of an interrupted run first."""
+    journal = work.scratch("examined.jsonl")
+    done = {finding.offset: finding for finding in _journal(journal)}
+    yield from done.values()
+    jobs: list[Job] = []
+    for item in _documents(web):
+        if isinstance(item, Finding):
+            yield item
+        elif item.offset not in done:
+            jobs.append(_job(item, config))
+    limits = Limits(config.page_cpu_s, config.page_memory_mb * 2**20)
+    total = len(jobs) + len(done)
+    with (
+        bar(total, "clean", "pages", len(done)) as shown,
+        open(journal, "a", encoding="utf-8") as log,
+    ):
+        for job, result in run_isolated(examine, jobs, limits, config.workers):
+            finding = _lost(job, result) if isinstance(result, Lost) else result
+            log.write(json.dumps(dataclasses.asdict(finding)) + "\n")
+            log.flush()
+            shown.advance()
+            yield finding
+
+
+def _job(stored: Stored, config: CleanConfig) -> Job:
+    rules = ExamineConfig(**{name: getattr(config, name) for name in ExamineConfig.model_fields})
+    return Job(stored.url, stored.offset, stored.fetched_at, stored.headers, stored.body, rules)
+
+
+def _lost(job: Job, lost: Lost) -> Finding:
+    return Finding(job.url, job.offset, job.fetched_at, f"unreadable-{lost.reason}")
+
+
+def _journal(path: Path) -> Iterator[Finding]:
+    """Findings of an interrupted run; a last line cut by the kill is cut off for good."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    path.write_bytes(whole)
+    for line in whole.splitlines():
+        yield Finding(**json.loads(line))
+
+
+def _documents(web: Artifact) -> Iterator[Stored | Finding]:
+    """The archive's documents; what is no page is left out, what cannot be read is a finding."""
+    lines = (web.path / gather.FETCHES).read_text("utf-8").splitlines()
+    decisions = {}
+    for line in lines:
+        record = json.loads(line)
+        decisions[record["url"]] = record["decision"]
+    for item in read_archive(web.path / gather.ARCHIVE):
+        if isinstance(item, Damaged):
+            yield Finding(f"damaged record {item.offset}", item.offset, "", "damaged-record")
+            continue
+        decision = decisions.get(item.url, "not-a-page")
+        if decision in ("not-a-page", "sitemap"):
+            continue
+        if decision != "kept":
+            detail = {"detail": decision}
+            reason = "not-fetched" if decision.startswith(("http-", "redirect")) else decision
+            yield Finding(item.url, item.offset, item.fetched_at, reason, decisions=detail)
+        else:
+            yield item
+
+
+def _drop_duplicates(findings: list[Finding], config: CleanConfig) -> None:
+    """Of equal or nearly equal texts the one with the first URL stays."""
+    first: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.reason is None:
+            twin = first.setdefault(exact_key(finding.text), finding)
+            if twin is not finding:
+                finding.reason = "exact-duplicate"
+                finding.decisions["same_as"] = twin.url
+    unique = [finding for finding in findings if finding.reason is None]
+    if config.near_duplicates >= 1.0:
+        return
+    groups = near_duplicate_groups([finding.text for finding in unique], config.near_duplicates)
+    for finding, group in zip(unique, groups, strict=True):
+        if unique[group] is not finding:
+            finding.reason = "near-duplicate"
+            finding.decisions["same_as"] = unique[group].url
+
+
+def _heldout(kept: list[Finding], share: float) -> list[bool]:
+    """Chosen by the text's hash; if chance takes none, the one nearest to it is taken."""
+    ranks = [int(text_sha256(finding.text)[:12], 16) / 16**12 for finding in kept]
+    chosen = [rank < share for rank in ranks]
+    if not any(chosen) and len(kept) > 1:
+        chosen[ranks.index(min(ranks))] = True
+    return chosen
+
+
+def _metrics(
+    findings: list[Finding], splits: dict[str, list[Finding]], reasons: dict[str, int]
+) -> dict[str, Any]:
+    kept = splits["train"] + splits["heldout"]
+    pii: Counter[str] = Counter()
+    for finding in kept:
+        pii.update(finding.pii)
+    return {
+        "pages": len(findings),
+        "kept": len(kept),
+        "train": len(splits["train"]),
+        "heldout": len(splits["heldout"]),
+        "bytes": sum(len(finding.text.encode()) for finding in kept),
+        "train_bytes": sum(len(finding.text.encode()) for finding in splits["train"]),
+        "dropped": reasons,
+        "languages": dict(sorted(Counter(finding.language for finding in kept).items())),
+        "pii": dict(sorted(pii.items())),
+    }
+
+
+def _truth(
+    web: Artifact, splits: dict[str, list[Finding]], findings: list[Finding]
+) -> dict[str, Any] | None:
+    """Scores against the demo site's truth, if that is what was crawled. Changes nothing."""
+    if not (web.path / gather.TRUTH).is_file():
+        return None
+    from ingest.demo.score import score
+
+    kept = {f.url: f.text for members in splits.values() for f in members}
+    twins = {f.url: f.decisions["same_as"] for f in findings if "same_as" in f.decisions}
+    return score(web.path / gather.TRUTH, web.path / gather.ACCESS_LOG, kept, twins)
+
+
+def _write_rest(work: Workspace, metrics: dict[str, Any], findings: list[Finding]) -> None:
+    lines = (
+        json.dumps({"url": f.url, "reason": f.reason, **f.decisions}, ensure_ascii=False) + "\n"
+        for f in findings if f.reason
+    )
+    write_atomic(work.path / REJECTS, "".join(lines))
+    write_atomic(work.path / "README.md", card(metrics))
+    write_atomic(work.path / report.FRAGMENT, report_fragment(metrics, findings))

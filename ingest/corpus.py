@@ -1,0 +1,137 @@
+"""The corpus on disk: parquet splits that `datasets.load_dataset(folder)` reads, and its card."""
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from commonroot import report
+from commonroot.artifact import text_sha256
+from ingest.examine import Finding
+
+__all__ = ["card", "report_fragment", "write_split"]
+
+SAMPLES = 3
+"""Dropped pages that the report shows for each reason."""
+
+HEADER = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/train-*.parquet
+  - split: heldout
+    path: data/heldout-*.parquet
+language:
+{languages}
+task_categories:
+- text-generation
+size_categories:
+- {size}
+---
+"""
+COLUMNS = """| column | |
+|---|---|
+| `text` | main text; personal data of a known form replaced by typed tokens |
+| `url` | canonical address |
+| `fetched_at` | UTC |
+| `sha256` | of `text` |
+| `licence` | what the page links to as its licence, if anything |
+| `warc_offset` | of the response record in `pages.warc.gz` |
+| `language` | ISO 639 |
+| `decisions` | JSON: language and score, personal data replaced |
+"""
+
+
+def write_split(folder: Path, name: str, findings: Sequence[Finding]) -> str:
+    """Write one split; returns the file's name relative to `folder`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([
+        ("text", pa.string()), ("url", pa.string()), ("fetched_at", pa.string()),
+        ("sha256", pa.string()), ("licence", pa.string()), ("warc_offset", pa.int64()),
+        ("language", pa.string()), ("decisions", pa.string()),
+    ])
+    rows = [_row(finding) for finding in findings]
+    file = f"data/{name}-00000.parquet"
+    (folder / "data").mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema), folder / file, compression="zstd")
+    return file
+
+
+def _row(finding: Finding) -> dict[str, Any]:
+    return {
+        "text": finding.text, "url": finding.url, "fetched_at": finding.fetched_at,
+        "sha256": text_sha256(finding.text), "licence": finding.licence,
+        "warc_offset": finding.offset, "language": finding.language,
+        "decisions": json.dumps(finding.decisions, sort_keys=True),
+    }
+
+
+def card(metrics: dict[str, Any]) -> str:
+    """README.md: a data card that the Hugging Face hub understands. Depends on metrics alone."""
+    kept = metrics["kept"]
+    size = "n<1K" if kept < 1_000 else "1K<n<10K" if kept < 10_000 else "10K<n<100K"
+    languages = "\n".join(f"- {name}" for name in metrics["languages"])
+    return (
+        HEADER.format(languages=languages, size=size)
+        + "# Public web corpus\n\n"
+        + f"{kept:,} texts, {metrics['bytes'] / 1e6:.2f} MB: {metrics['train']:,} to train on and "
+        + f"{metrics['heldout']:,} held out (chosen by hash after removing near-duplicates). "
+        + f"Made by commonroot from {metrics['pages']:,} archived responses. Robots rules and "
+        + "opt-outs from training were obeyed; each text remains under its page's own terms.\n\n"
+        + COLUMNS
+        + "\n## What was dropped\n\n" + _markdown("reason", metrics["dropped"])
+        + "\n## Personal data replaced\n\n" + _markdown("kind", metrics["pii"])
+        + "\nOnly what has a form is found: mail addresses, telephone, IP, IBAN and card numbers; "
+        + "names and postal addresses are not.\n"
+    )
+
+
+def report_fragment(metrics: dict[str, Any], findings: Sequence[Finding]) -> str:
+    """The stage's part of the report."""
+    dropped = sorted(metrics["dropped"].items(), key=lambda item: (-item[1], item[0]))
+    parts = [
+        report.prose(
+            f"{metrics['kept']:,} of {metrics['pages']:,} responses were kept, "
+            f"{metrics['bytes'] / 1e6:.2f} MB of text; {metrics['heldout']:,} texts are held out."
+        ),
+        report.table(("dropped because", "pages"), dropped),
+        report.table(("personal data replaced", "times"), sorted(metrics["pii"].items())),
+        report.details(f"Up to {SAMPLES} samples of each reason", _samples(findings)),
+    ]
+    if metrics["truth"]:
+        parts += [
+            report.prose("The demo site knows the truth about its pages; cleaning does not:"),
+            report.table(("measured against the truth", "value"), _flat(metrics["truth"])),
+        ]
+    return report.section("The public corpus", *parts)
+
+
+def _samples(findings: Sequence[Finding]) -> str:
+    shown: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if finding.reason and len(shown.setdefault(finding.reason, [])) < SAMPLES:
+            shown[finding.reason].append(finding)
+    pieces = []
+    for reason, members in sorted(shown.items()):
+        lines = "\n".join(f"{f.url}  {f.text[:160]}".strip() for f in members)
+        pieces.append(f"<h3>{html.escape(reason)}</h3><pre>{html.escape(lines)}</pre>")
+    return "".join(pieces)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{name} ")
+        else:
+            rows.append((prefix + name.replace("_", " "), str(value)))
+    return rows
+
+
+def _markdown(head: str, counts: dict[str, int]) -> str:
+    lines = "".join(f"| {name} | {count:,} |\n" for name, count in counts.items())
+    return f"| {head} | count |\n|---|---|\n{lines}" if counts else "None.\n"

@@ -1,0 +1,196 @@
+"""The polite HTTP client: one request, one answer, with every limit set.
+
+It follows no redirect by itself: the crawler sees each hop and asks robots.txt and the guard
+again. Limits hold whatever the server does: total time, bytes after decompression, content type.
+"""
+
+import email.utils
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import requests
+import urllib3
+from pydantic import Field
+
+from commonroot import __version__
+from commonroot.config import Section
+from commonroot.errors import FetchError
+from ingest.guard import AddressRefused, GuardedAdapter, stop_at
+from ingest.links import host_key
+
+__all__ = ["HTML_TYPES", "XML_TYPES", "FetchConfig", "FetchFailed", "Fetcher", "Response"]
+
+HTML_TYPES = ("text/html", "application/xhtml+xml", "text/plain")
+XML_TYPES = ("text/xml", "application/xml", "text/plain", "application/rss+xml", "text/html")
+TRY_AGAIN = (429, 502, 503, 504)
+CHUNK = 64 * 1024
+
+
+class FetchConfig(Section):
+    """How the crawler behaves towards other people's servers."""
+
+    agent: str = Field(default="commonroot", pattern=r"^[A-Za-z_-]+$")
+    """Product token: what robots.txt is asked for, and the start of the User-Agent header."""
+    contact: str = ""
+    """Mail address or page in the User-Agent, so that a site's owner can reach whoever crawls."""
+    delay_s: float = Field(default=1.0, ge=0.0, le=3600.0)
+    """Seconds between requests to one host; a longer Crawl-delay of the site is obeyed."""
+    deadline_s: float = Field(default=30.0, gt=0.0, le=3600.0)
+    """Seconds for one request altogether, however slowly bytes arrive."""
+    page_bytes: int = Field(default=4_000_000, ge=1_000)
+    """Bytes of one page after decompression; a longer one is dropped."""
+    retries: int = Field(default=2, ge=0, le=10)
+    """Further tries after a broken connection or a 429, 502, 503 or 504."""
+    retry_after_s: float = Field(default=60.0, ge=0.0, le=3600.0)
+    """Longest Retry-After, in seconds, that is waited for; beyond it the page is given up."""
+    connect: dict[str, str] = Field(default_factory=dict)
+    """`"host:port" = "127.0.0.1:port"`: connect there for that host (a site of your own). No delay
+    is kept on such a host."""
+
+
+class FetchFailed(FetchError):
+    """No usable answer; `reason` is a short word for counting."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Response:
+    """One answer. `withheld` says why the body was not kept ("" if it was)."""
+
+    url: str
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    address: str
+    fetched_at: str
+    """UTC, ISO 8601 with seconds."""
+    request_headers: tuple[tuple[str, str], ...]
+    withheld: str = ""
+
+    def header(self, name: str) -> str:
+        """First value of a header, "" if absent."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+    @property
+    def media_type(self) -> str:
+        """Content type without its parameters, in lower case."""
+        return self.header("Content-Type").partition(";")[0].strip().lower()
+
+    def without_body(self, why: str) -> "Response":
+        """The same answer, its body not kept."""
+        return replace(self, body=b"", withheld=why)
+
+
+class Fetcher:
+    """A session that keeps connections; safe to use from several threads."""
+
+    def __init__(self, config: FetchConfig, threads: int) -> None:
+        self.config = config
+        contact = f"+{config.contact}" if config.contact else "no contact given"
+        self._headers = {
+            "User-Agent": f"{config.agent}/{__version__} ({contact})",
+            "Accept": "text/html,application/xhtml+xml,text/plain;q=0.8,*/*;q=0.1",
+            "Accept-Encoding": "gzip, deflate",
+        }
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers.clear()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, GuardedAdapter(config.connect, threads))
+        self._next: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._session.close()
+
+    def delay(self, url: str, crawl_delay: float | None) -> float:
+        """Seconds to keep between two requests to this URL's host."""
+        own = 0.0 if host_key(url) in self.config.connect else self.config.delay_s
+        return max(own, crawl_delay or 0.0)
+
+    def get(self, url: str, types: tuple[str, ...], crawl_delay: float | None = None) -> Response:
+        """Fetch one URL, waiting for the host's turn and trying again where that makes sense.
+
+        Raises FetchFailed if there is no answer at all. Blocks.
+        """
+        for attempt in range(self.config.retries + 1):
+            last = attempt == self.config.retries
+            self._wait_turn(url, self.delay(url, crawl_delay))
+            try:
+                response = self._once(url, types)
+            except FetchFailed as error:
+                if last or error.reason != "connection":
+                    raise
+                time.sleep(0.2 * 2**attempt)
+                continue
+            pause = self._pause(response, attempt)
+            if last or pause is None:
+                return response
+            time.sleep(pause)
+        raise AssertionError("unreachable")
+
+    def _pause(self, response: Response, attempt: int) -> float | None:
+        if response.status not in TRY_AGAIN:
+            return None
+        asked = _retry_after(response.header("Retry-After"))
+        pause = 0.5 * 2**attempt if asked is None else asked
+        return pause if pause <= self.config.retry_after_s else None
+
+    def _wait_turn(self, url: str, delay: float) -> None:
+        host = host_key(url)
+        with self._lock:
+            start = max(time.monotonic(), self._next.get(host, 0.0))
+            self._next[host] = start + delay
+        time.sleep(max(0.0, start - time.monotonic()))
+
+    def _once(self, url: str, types: tuple[str, ...]) -> Response:
+        with stop_at(self.config.deadline_s) as watch:
+            try:
+                with self._session.get(
+                    url, headers=self._headers, stream=True, allow_redirects=False,
+                    timeout=self.config.deadline_s,
+                ) as raw:
+                    return self._read(url, raw, types, watch)
+            except AddressRefused as error:
+                raise FetchFailed("address", str(error)) from None
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+                if watch.expired or isinstance(error, requests.Timeout):
+                    raise FetchFailed(
+                        "deadline", f"{url}: no end within {self.config.deadline_s:g} s"
+                    ) from None
+                raise FetchFailed("connection", f"{url}: {type(error).__name__}") from None
+
+    def _read(self, url: str, raw: Any, types: tuple[str, ...], watch: stop_at) -> Response:
+        response = Response(
+            url, raw.status_code, raw.reason or "", tuple(raw.raw.headers.items()), b"",
+            watch.peer, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            tuple(raw.request.headers.items()),
+        )
+        if response.status == 200 and response.media_type not in types:
+            return response.without_body("content-type")
+        body = bytearray()
+        for chunk in raw.iter_content(CHUNK):
+            body += chunk
+            if len(body) > self.config.page_bytes:
+                return response.without_body("too-large")
+        if watch.expired:
+            raise FetchFailed("deadline", f"{url}: no end within {self.config.deadline_s:g} s")
+        return replace(response, body=bytes(body))
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds, from a number of seconds or an HTTP date."""
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, moment.timestamp() - time.time())

@@ -1,0 +1,83 @@
+"""Does a page ask not to be used to train a model? Every signal counts, none is weighed.
+
+Read: robots meta tags and X-Robots-Tag (`noai`, `noindex`, `none`), the TDM Reservation Protocol
+(header and meta tag), and in robots.txt the AI agents that the site turns away by name and the
+`ai-train=no` content signal.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ingest.robots import Robots
+
+__all__ = ["AI_AGENTS", "OptOut", "from_headers", "from_metas", "from_robots"]
+
+WORDS = ("noai", "none", "noindex")
+"""`noimageai` speaks of pictures only, `nofollow` of links only."""
+
+AI_AGENTS = (
+    "AI2Bot",
+    "anthropic-ai",
+    "Applebot-Extended",
+    "Bytespider",
+    "CCBot",
+    "ClaudeBot",
+    "cohere-training-data-crawler",
+    "Google-Extended",
+    "GPTBot",
+    "Meta-ExternalAgent",
+)
+"""Agents that fetch for training: a site that names one of them and turns it away means us too."""
+
+
+@dataclass(frozen=True)
+class OptOut:
+    """One refusal: which signal, and where it stood."""
+
+    signal: str
+    where: str
+
+
+def from_headers(headers: Iterable[tuple[str, str]], agent: str) -> OptOut | None:
+    """Refusal in the response headers, given as (name, value) pairs; each line speaks alone."""
+    for name, value in headers:
+        word = _word(value, agent) if name.lower() == "x-robots-tag" else None
+        if word:
+            return OptOut(word, "X-Robots-Tag header")
+        if name.lower() == "tdm-reservation" and value.strip() == "1":
+            return OptOut("tdm-reservation", "TDM-Reservation header")
+    return None
+
+
+def from_metas(metas: Mapping[str, str], agent: str) -> OptOut | None:
+    """Refusal in a page's meta tags (names in lower case)."""
+    for name in ("robots", agent.lower()):
+        word = _word(metas.get(name, ""), agent)
+        if word:
+            return OptOut(word, f"meta name={name}")
+    if metas.get("tdm-reservation", "").strip() == "1":
+        return OptOut("tdm-reservation", "meta name=tdm-reservation")
+    return None
+
+
+def from_robots(robots: Robots, agent: str, url: str) -> OptOut | None:
+    """Refusal of AI training in robots.txt, where our own agent would be let in."""
+    if robots.signal(agent, "ai-train") == "no" or robots.signal(agent, "train-ai") == "n":
+        return OptOut("ai-train=no", "robots.txt")
+    for name in AI_AGENTS:
+        if robots.names(name) and not robots.allows(name, url):
+            return OptOut(name, "robots.txt")
+    return None
+
+
+def _word(value: str, agent: str) -> str | None:
+    """First refusing word; `otherbot: noai` speaks to otherbot only."""
+    spoken_to = True
+    for piece in value.lower().split(","):
+        head, colon, rest = piece.partition(":")
+        if colon and head.strip() not in ("unavailable_after", "max-snippet", "max-image-preview"):
+            spoken_to = head.strip() == agent.lower()
+            piece = rest
+        if spoken_to and piece.strip() in WORDS:
+            return piece.strip()
+    return None

@@ -1,0 +1,130 @@
+"""The crawl frontier on disk: which URLs are known, which are done, what each one gave.
+
+One SQLite transaction a batch. The archive's committed length stands in the same transaction, so
+after a kill the two agree: what was not committed is cut off and fetched again, nothing is lost
+and nothing is doubled.
+"""
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ingest.links import host_key
+
+__all__ = ["Frontier", "Target"]
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS targets (
+  url TEXT PRIMARY KEY, kind TEXT NOT NULL, round INTEGER NOT NULL, depth INTEGER NOT NULL,
+  hops INTEGER NOT NULL, record TEXT);
+CREATE INDEX IF NOT EXISTS by_round ON targets (round);
+CREATE TABLE IF NOT EXISTS robots (origin TEXT PRIMARY KEY, verdict TEXT NOT NULL, body BLOB);
+CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A URL to be fetched: `kind` page or sitemap, `depth` links and `hops` redirects away."""
+
+    url: str
+    kind: str
+    depth: int
+    hops: int
+
+
+class Frontier:
+    """Rounds of targets; round r + 1 holds what the pages of round r pointed to."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path)
+        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + SCHEMA)
+
+    def __enter__(self) -> "Frontier":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def counter(self, name: str) -> int:
+        """A number that belongs to the committed state; 0 if never set."""
+        row = self._db.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def set_counter(self, name: str, value: int) -> None:
+        """Set a number (part of the open transaction)."""
+        self._db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (name, value))
+
+    def add(self, targets: Iterable[Target], round_: int) -> None:
+        """Queue targets for a round; of two ways to a new one the shorter counts."""
+        self._db.executemany(
+            "INSERT INTO targets VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (url) DO UPDATE SET "
+            "depth = min(depth, excluded.depth), hops = min(hops, excluded.hops) "
+            "WHERE record IS NULL AND round = excluded.round",
+            ((t.url, t.kind, round_, t.depth, t.hops) for t in targets),
+        )
+
+    def finish(self, url: str, record: dict[str, Any]) -> None:
+        """Store what became of a target (part of the open transaction)."""
+        self._db.execute(
+            "UPDATE targets SET record = ? WHERE url = ?",
+            (json.dumps(record, ensure_ascii=False), url),
+        )
+
+    def commit(self) -> None:
+        """Make all since the last commit permanent."""
+        self._db.commit()
+
+    def last_round(self) -> int:
+        """The highest round that holds a target, -1 if there is none."""
+        row = self._db.execute("SELECT max(round) FROM targets").fetchone()
+        return -1 if row[0] is None else int(row[0])
+
+    def pending(self, round_: int) -> list[Target]:
+        """Open targets of a round: hosts take turns, each host's URLs in sorted order.
+
+        The order is computed over the whole round, done or not, so that it is the same after a
+        resume and a page budget always cuts at the same place.
+        """
+        rows = self._db.execute(
+            "SELECT url, kind, depth, hops, record IS NULL FROM targets WHERE round = ? "
+            "ORDER BY kind DESC, url", (round_,),
+        )
+        seen: dict[str, int] = defaultdict(int)
+        ranked = []
+        for url, kind, depth, hops, is_open in rows:
+            host = host_key(url)
+            seen[host] += 1
+            ranked.append((seen[host], host, is_open, Target(url, kind, depth, hops)))
+        ranked.sort(key=lambda entry: entry[:2])
+        return [target for *_, is_open, target in ranked if is_open]
+
+    def lines(self) -> str:
+        """What became of every finished target: one JSON line each, sorted by URL."""
+        rows = self._db.execute("SELECT record FROM targets WHERE record IS NOT NULL ORDER BY url")
+        return "".join(f"{row[0]}\n" for row in rows)
+
+    def open_count(self) -> int:
+        """Targets that were found but never fetched."""
+        row = self._db.execute("SELECT count(*) FROM targets WHERE record IS NULL").fetchone()
+        return int(row[0])
+
+    def robots(self, origin: str) -> tuple[str, bytes] | None:
+        """Stored (verdict, robots.txt) of an origin."""
+        query = "SELECT verdict, body FROM robots WHERE origin = ?"
+        row = self._db.execute(query, (origin,)).fetchone()
+        return (str(row[0]), bytes(row[1])) if row else None
+
+    def set_robots(self, origin: str, verdict: str, body: bytes) -> None:
+        """Store an origin's robots.txt (part of the open transaction)."""
+        self._db.execute("INSERT OR REPLACE INTO robots VALUES (?, ?, ?)", (origin, verdict, body))
+
+    def robots_count(self) -> dict[str, int]:
+        """How many origins gave which verdict."""
+        rows = self._db.execute("SELECT verdict, count(*) FROM robots GROUP BY verdict ORDER BY 1")
+        return {str(verdict): int(count) for verdict, count in rows}

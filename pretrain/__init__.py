@@ -1,0 +1,1 @@
+"""Corpus -> base model: a stock `transformers` checkpoint trained on public text only."""

@@ -1,0 +1,142 @@
+"""The model: a stock tied Qwen3ForCausalLM from config, and where it runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from commonroot.config import Section
+from commonroot.errors import ArtifactError, ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["Compute", "ModelShape", "autocast", "build_model", "count", "load_model",
+           "load_tokenizer", "pick_device"]
+
+
+class ModelShape(Section):
+    """Size of a model trained from scratch."""
+
+    hidden: int = Field(128, ge=16)
+    """Width of the residual stream."""
+    layers: int = Field(4, ge=1)
+    """Transformer blocks."""
+    heads: int = Field(4, ge=1)
+    """Query heads; `hidden` must be a multiple of it."""
+    kv_heads: int = Field(2, ge=1)
+    """Key and value heads; `heads` must be a multiple of it."""
+    intermediate: int = Field(384, ge=16)
+    """Width of the gated MLP."""
+    vocab: int = Field(2048, ge=300, le=65536)
+    """Entries of the byte-level BPE, its 256 bytes included."""
+
+
+class Compute(Section):
+    """Where and how arithmetic runs."""
+
+    device: str = Field("auto", pattern="^(auto|cpu|cuda|mps)$")
+    """auto: CUDA, then MPS, then CPU."""
+    dtype: str = Field("auto", pattern="^(auto|bf16|fp32)$")
+    """Autocast type; auto takes bf16 only where the hardware multiplies it (weights stay fp32)."""
+    threads: int = Field(0, ge=0)
+    """torch threads; 0: one a core."""
+    compile: bool = False
+    """torch.compile the training step: pays above some minutes of training."""
+
+
+def build_model(shape: ModelShape, context: int, end_of_text: int, seed: int) -> "PreTrainedModel":
+    """A randomly initialised tied Qwen3 (QK-norm; why Qwen3: docs/decisions.md)."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    if shape.hidden % shape.heads or shape.heads % shape.kv_heads:
+        raise ConfigError(
+            "pretrain.model: hidden must be a multiple of heads, and heads of kv_heads"
+        )
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=shape.vocab,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.hidden // shape.heads,
+        intermediate_size=shape.intermediate,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        bos_token_id=end_of_text,
+        eos_token_id=end_of_text,
+        pad_token_id=end_of_text,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def load_model(folder: Path, device: "torch.device | None" = None) -> "PreTrainedModel":
+    """A checkpoint in fp32, offline, no remote code. Raises ArtifactError if it does not load."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ArtifactError(f"{folder} is no transformers checkpoint: {first_line}") from None
+    moved: PreTrainedModel = model.to(device or torch.device("cpu"))
+    return moved
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a checkpoint folder, offline. Raises ArtifactError if there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ArtifactError(f"{folder} has no usable tokenizer: {first_line}") from None
+    return tokenizer
+
+
+def count(model: "PreTrainedModel") -> int:
+    """Parameters; tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def pick_device(compute: Compute) -> "torch.device":
+    """The device of `compute`, with torch's thread count set as asked."""
+    import torch
+
+    if compute.threads:
+        torch.set_num_threads(compute.threads)
+    if compute.device != "auto":
+        return torch.device(compute.device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def autocast(compute: Compute, device: "torch.device") -> "torch.autocast":
+    """The autocast context of `compute`: off for fp32."""
+    import torch
+
+    wanted = compute.dtype == "bf16" or (compute.dtype == "auto" and _multiplies_bf16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def _multiplies_bf16(device: "torch.device") -> bool:
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    return False

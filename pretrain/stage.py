@@ -1,0 +1,184 @@
+"""Stage 3: corpus -> base model (2-corpus -> 3-base)."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from commonroot import report
+from commonroot.artifact import (
+    Artifact,
+    Workspace,
+    build_artifact,
+    load_artifact,
+    tree_sha256,
+    write_atomic,
+)
+from commonroot.config import Section
+from commonroot.progress import MetricsLog, bar
+from pretrain.model import Compute, ModelShape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pretrain.evaluate import EvalSet
+
+__all__ = ["PretrainConfig", "run"]
+
+
+class PretrainConfig(Section):
+    """[pretrain]"""
+
+    base: str = ""
+    """Adopt this transformers checkpoint (folder) instead of training; its provenance is marked
+    as unknown."""
+    seed: int = Field(0, ge=0)
+    """Seed of the initial weights and of the data order."""
+    tokens: int = Field(1_000_000, ge=1)
+    """Training tokens in all."""
+    context: int = Field(256, ge=16, le=8192)
+    """Tokens a block."""
+    batch: int = Field(8, ge=1)
+    """Blocks an optimizer step."""
+    lr: float = Field(3e-3, gt=0)
+    """Peak learning rate of AdamW."""
+    weight_decay: float = Field(0.1, ge=0)
+    """On matrices only."""
+    warmup: int = Field(20, ge=0)
+    """Steps of linear warm-up."""
+    decay: float = Field(0.4, ge=0, le=1)
+    """Share of the steps over which the learning rate falls to zero."""
+    eval_blocks: int = Field(160, ge=1)
+    """Blocks of held-out public text used for bpb."""
+    checkpoint_every: int = Field(50, ge=1)
+    """Steps between checkpoints."""
+    prompts: list[str] = ["The country is", "In the year", "The capital city", "Water", "She was"]
+    """Prompts of the samples."""
+    model: ModelShape = ModelShape()
+    """Size of the model."""
+    compute: Compute = Compute()
+    """Where it runs."""
+
+
+def run(section: PretrainConfig, run_dir: Path) -> Artifact:
+    """Train (or adopt) the base model out of `run_dir`/2-corpus into `run_dir`/3-base."""
+    corpus = load_artifact(run_dir / "2-corpus", "corpus")
+    inputs = {"base": tree_sha256(Path(section.base).expanduser())} if section.base else {}
+    return build_artifact(
+        run_dir / "3-base",
+        "base",
+        [corpus],
+        section,
+        lambda work: _make(section, corpus, work),
+        inputs,
+    )
+
+
+def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[str, Any]:
+    from pretrain.corpus import corpus_texts
+    from pretrain.evaluate import bits_per_byte, eval_set, sample
+    from pretrain.model import count, load_model, load_tokenizer, pick_device
+    from pretrain.packing import pack
+
+    device = pick_device(section.compute)
+    if section.base:
+        folder = Path(section.base).expanduser()
+        model, tokenizer = load_model(folder, device), load_tokenizer(folder)
+        data, tokens = None, 0
+    else:
+        texts = corpus_texts(corpus, "train")
+        model, tokenizer = _fresh(section, texts)
+        data, tokens = pack(tokenizer, texts, section.context), section.tokens
+        model.to(device)
+    heldout = eval_set(
+        tokenizer, corpus_texts(corpus, "heldout"), section.context, section.eval_blocks
+    )
+    before = bits_per_byte(model, heldout, section.compute)
+    log = MetricsLog(work.path / "metrics.jsonl")
+    if data is not None:
+        _train(section, model, data, log, work)
+    bpb = bits_per_byte(model, heldout, section.compute)
+    _save(model, tokenizer, work.path)
+    samples = {prompt: sample(model, tokenizer, prompt) for prompt in section.prompts}
+    write_atomic(work.path / "samples.json", json.dumps(samples, indent=1, ensure_ascii=False))
+    metrics = {
+        "provenance": "adopted: unknown" if section.base else "trained on the parent corpus only",
+        "parameters": count(model),
+        "tokens": tokens,
+        "corpus_tokens": len(data.stream_N) if data else 0,
+        "bytes_per_token": round(heldout.bytes / max(1, len(heldout.blocks.stream_N)), 3),
+        "public_bpb_at_start": before,
+        "public_bpb": bpb,
+    }
+    write_atomic(work.path / report.FRAGMENT, _fragment(metrics, log.read(), samples))
+    return metrics
+
+
+def _fresh(
+    section: PretrainConfig, texts: list[str]
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    from pretrain.model import build_model
+    from pretrain.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer(texts, section.model.vocab, section.context)
+    end = int(tokenizer.eos_token_id)  # type: ignore[arg-type]
+    return build_model(section.model, section.context, end, section.seed), tokenizer
+
+
+def _train(
+    section: PretrainConfig, model: "PreTrainedModel", data: Any, log: MetricsLog, work: Workspace
+) -> None:
+    import torch
+
+    from pretrain.checkpoint import restore, save
+    from pretrain.train import make_optimizer, schedule, token_losses, train
+
+    steps = max(1, section.tokens // (section.batch * section.context))
+    folder = work.scratch("checkpoints")
+    optimizer = make_optimizer(model, section.weight_decay)
+    first = restore(folder, model, optimizer)
+    log.keep(first, "step")
+    batches = (data.batch(section.seed, step, section.batch) for step in range(first, steps))
+    lr = schedule(section.lr, steps, section.warmup, section.decay)
+    losses = torch.compile(token_losses) if section.compute.compile else token_losses
+    started, tokens = time.perf_counter(), 0
+    with bar(steps, "pretrain", "steps", done=first) as shown:
+        done = train(model, optimizer, batches, lr, section.compute, first, losses=losses)
+        for number, step in enumerate(done, start=first):
+            tokens += step.tokens
+            log.write(step=number, loss=step.loss, grad_norm=step.grad_norm)
+            rate = tokens / (time.perf_counter() - started)
+            shown.show(loss=step.loss, **{"tokens/s": int(rate)})
+            shown.advance()
+            if (number + 1) % section.checkpoint_every == 0:
+                save(folder, model, optimizer, number + 1)
+    if tokens:
+        work.note("tokens_per_second", round(tokens / (time.perf_counter() - started)))
+
+
+def _save(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Write a stock checkpoint: `AutoModelForCausalLM.from_pretrained` loads it offline."""
+    model.generation_config.update(do_sample=True, temperature=0.8, top_k=50)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _fragment(
+    metrics: dict[str, Any], log: list[dict[str, Any]], samples: dict[str, str]
+) -> str:
+    facts = (
+        f"{metrics['parameters']:,} parameters, {metrics['tokens']:,} training tokens of public "
+        f"text. Held-out public text: {metrics['public_bpb_at_start']:.3f} bits per byte before, "
+        f"{metrics['public_bpb']:.3f} after. Provenance: {metrics['provenance']}."
+    )
+    parts = [report.prose(facts)]
+    if log:
+        fig = report.new_figure()
+        axes = fig.subplots()
+        axes.plot([r["step"] for r in log], [r["loss"] for r in log], linewidth=1.2)
+        axes.set(xlabel="step", ylabel="training loss (nats per token)")
+        parts.append(report.figure(fig, "Training loss on public text"))
+    parts.append(report.details("Samples", report.table(["prompt", "continuation"], samples.items())))
+    return report.section("The root: pretraining on public text", *parts)

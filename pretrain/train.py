@@ -1,0 +1,106 @@
+"""One training step and its schedule: used by pretrain, by every silo and by every compare arm.
+
+Shape suffixes: B blocks a batch, T tokens a block, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from commonroot.errors import TrainingError
+from pretrain.model import Compute, autocast
+from pretrain.packing import IGNORE, Int64
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+__all__ = ["Step", "make_optimizer", "schedule", "token_losses", "train"]
+
+LossFunction = Callable[["PreTrainedModel", "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did."""
+
+    loss: float
+    """Mean nats a target token."""
+    tokens: int
+    """Target tokens."""
+    grad_norm: float
+    """L2 norm of the gradient before clipping."""
+
+
+def schedule(peak: float, steps: int, warmup: int, decay: float) -> Callable[[int], float]:
+    """Warm up linearly, hold, then fall linearly over the last `decay` share (WSD).
+
+    Source: Hu et al. 2024, MiniCPM, https://arxiv.org/abs/2404.06395.
+    """
+    fall_from = steps - max(1, round(steps * decay)) if decay else steps
+
+    def lr(step: int) -> float:
+        rise = min(1.0, (step + 1) / (warmup + 1))
+        fall = (steps - step) / (steps - fall_from + 1) if step >= fall_from else 1.0
+        return peak * rise * fall
+
+    return lr
+
+
+def make_optimizer(model: "PreTrainedModel", weight_decay: float) -> "torch.optim.AdamW":
+    """AdamW (https://arxiv.org/abs/1711.05101); norms and other vectors are not decayed."""
+    import torch
+
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay},
+              {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
+
+
+def token_losses(
+    model: "PreTrainedModel", x_BT: "torch.Tensor", y_BT: "torch.Tensor"
+) -> "torch.Tensor":
+    """Summed negative log-likelihood (nats) of the targets that are not IGNORE."""
+    import torch.nn.functional as functional
+
+    logits_BTV = model(input_ids=x_BT, use_cache=False).logits
+    return functional.cross_entropy(
+        logits_BTV.flatten(0, 1).float(), y_BT.flatten(), ignore_index=IGNORE, reduction="sum"
+    )
+
+
+def train(
+    model: "PreTrainedModel",
+    optimizer: "torch.optim.Optimizer",
+    batches: Iterable[tuple[Int64, Int64]],
+    lr: Callable[[int], float],
+    compute: Compute,
+    first_step: int = 0,
+    clip: float = 1.0,
+    losses: LossFunction = token_losses,
+) -> Iterator[Step]:
+    """Take one optimizer step a batch, from step `first_step` of schedule `lr` on.
+
+    Raises TrainingError as soon as a loss or gradient is not finite; the weights are then still
+    those of the step before.
+    """
+    import torch
+
+    device = next(model.parameters()).device
+    model.train()
+    for number, (x_BT, y_BT) in enumerate(batches, start=first_step):
+        tokens = int((y_BT != IGNORE).sum())
+        with autocast(compute, device):
+            total = losses(model, torch.from_numpy(x_BT).to(device), torch.from_numpy(y_BT).to(device))
+        (total / max(tokens, 1)).backward()
+        loss = float(total.detach()) / max(tokens, 1)
+        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
+        if not (math.isfinite(norm) and math.isfinite(loss)):
+            raise TrainingError(f"step {number}: loss {loss} is not finite: lower the lr")
+        for group in optimizer.param_groups:
+            group["lr"] = lr(number)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield Step(loss, tokens, norm)

@@ -1,0 +1,146 @@
+"""The HTTP client keeps its limits against servers that break all of them."""
+
+import gzip
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from ingest.fetch import HTML_TYPES, FetchConfig, Fetcher, FetchFailed
+from ingest.guard import is_public
+
+from .conftest import HOST, Site
+
+URL = f"http://{HOST}/page"
+HTML = {"Content-Type": "text/html"}
+
+
+@pytest.fixture
+def fetcher(site: Site) -> Iterator[Fetcher]:
+    made = Fetcher(
+        FetchConfig(connect=site.connect, page_bytes=100_000, deadline_s=1.0, retries=1,
+                    contact="desk@example.org"),
+        threads=2,
+    )
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0",
+        "224.0.0.1", "255.255.255.255", "100.64.0.1", "240.0.0.1", "::1", "::", "fe80::1",
+        "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::127.0.0.1",
+        "64:ff9b::7f00:1", "64:ff9b::a00:1", "2002:7f00:1::", "2002:c0a8:101::",
+        "2001:0:7f00:1::", "::ffff:10.0.0.1", "2001:db8::1",
+    ],
+)
+def test_addresses_that_are_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "93.184.215.14", "2606:4700::1111", "2002:101:101::"])
+def test_addresses_that_are(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0"])
+def test_loopback_is_not_connected_to(site: Site, fetcher: Fetcher, host: str) -> None:
+    site.routes["/page"] = "secret"
+    with pytest.raises(FetchFailed) as caught:
+        fetcher.get(f"http://{host}:{site.port}/page", HTML_TYPES)
+    assert caught.value.reason == "address"
+    assert site.seen == []
+
+
+def test_a_mapped_host_is_reached_and_told_who_asks(site: Site, fetcher: Fetcher) -> None:
+    agents = []
+
+    def route(handler: BaseHTTPRequestHandler) -> None:
+        agents.append(handler.headers["User-Agent"])
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>hello")
+
+    site.routes["/page"] = route
+    response = fetcher.get(URL, HTML_TYPES)
+    assert (response.status, response.body, response.address) == (200, b"<p>hello", "127.0.0.1")
+    assert agents[0].startswith("commonroot/")
+    assert "desk@example.org" in agents[0]
+
+
+def test_a_gzip_bomb_is_cut_off(site: Site, fetcher: Fetcher) -> None:
+    import resource
+
+    bomb = gzip.compress(b"a" * 300_000_000, 9)
+    site.routes["/page"] = (200, {**HTML, "Content-Encoding": "gzip"}, bomb)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    response = fetcher.get(URL, HTML_TYPES)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert (response.withheld, response.body) == ("too-large", b"")
+    assert grown < 50_000  # kilobytes; unpacked it is 300 MB
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_a_dripping_server_meets_the_deadline(site: Site, fetcher: Fetcher, part: str) -> None:
+    ended = []
+
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        opening = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
+        handler.wfile.write(opening + (b"" if part == "head" else b"\r\n"))
+        try:
+            for _ in range(400):
+                handler.wfile.write(b"a")
+                handler.wfile.flush()
+                time.sleep(0.05)
+        except OSError:
+            ended.append("cut")
+
+    site.routes["/page"] = drip
+    with pytest.raises(FetchFailed) as caught:
+        fetcher.get(URL, HTML_TYPES)
+    assert caught.value.reason == "deadline"
+    for _ in range(100):
+        if ended:
+            break
+        time.sleep(0.05)
+    assert ended == ["cut"]  # the connection was closed, not only given up
+
+
+def test_other_content_types_are_not_read(site: Site, fetcher: Fetcher) -> None:
+    site.routes["/page"] = (200, {"Content-Type": "application/pdf"}, b"%PDF" * 1000)
+    assert fetcher.get(URL, HTML_TYPES).withheld == "content-type"
+
+
+def test_redirects_are_handed_to_the_caller(site: Site, fetcher: Fetcher) -> None:
+    site.routes["/page"] = (302, {"Location": f"http://127.0.0.1:{site.port}/secret"}, b"")
+    site.routes["/secret"] = "secret"
+    assert fetcher.get(URL, HTML_TYPES).status == 302
+    assert site.seen == ["/page"]
+
+
+def test_retry_after_is_obeyed_and_bounded(site: Site, fetcher: Fetcher) -> None:
+    site.routes["/page"] = (503, {"Retry-After": "0"}, b"busy")
+    assert fetcher.get(URL, HTML_TYPES).status == 503
+    assert site.seen == ["/page", "/page"]
+    site.routes["/page"] = (429, {"Retry-After": "9999"}, b"later")
+    assert fetcher.get(URL, HTML_TYPES).status == 429
+    assert site.seen == ["/page"] * 3
+
+
+def test_a_broken_connection_is_tried_again(site: Site, fetcher: Fetcher) -> None:
+    site.routes["/page"] = lambda handler: None
+    with pytest.raises(FetchFailed) as caught:
+        fetcher.get(URL, HTML_TYPES)
+    assert caught.value.reason == "connection"
+    assert len(site.seen) == 2
+
+
+def test_a_host_is_left_in_peace_between_requests(site: Site) -> None:
+    paused = Fetcher(FetchConfig(connect=site.connect), threads=2)
+    site.routes["/page"] = "<p>x"
+    started = time.monotonic()
+    for _ in range(3):
+        paused.get(URL, HTML_TYPES, crawl_delay=0.2)
+    paused.close()
+    assert time.monotonic() - started >= 0.4

@@ -39,6 +39,7 @@ setup: .venv/.ready  ## create .venv with every pinned package
 	$(PY) -m pip install --quiet -r requirements.txt
 	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-demo.txt
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@rm -rf commonroot.egg-info  # stale once pyproject.toml changes, and found first
 	@touch $@
 
 run: setup  ## every stage, end to end; prints where the report is

@@ -160,16 +160,18 @@ def load_artifact(path: Path, kind: str) -> Artifact:
     manifest = _read_manifest(path)
     if manifest is None:
         raise ArtifactError(f"{path} is missing or unfinished: run the stage that makes it first")
+    if not _intact(manifest):
+        raise ArtifactError(f"{path / MANIFEST} was changed after it was written: build it again")
     if manifest.get("kind") != kind:
         raise ArtifactError(f"{path} holds {manifest.get('kind')!r}, expected {kind!r}")
-    if manifest.get("digest") != _digest(manifest):
-        raise ArtifactError(f"{path / MANIFEST} was changed after it was written: build it again")
     for name, entry in manifest["files"].items():
         file = path / name
         if not file.is_file():
             raise ArtifactError(f"{file} is gone since it was sealed: delete {path}, build again")
         if file_sha256(file) != entry["sha256"]:
-            raise ArtifactError(f"{file} was changed after it was sealed: delete {path}, build again")
+            raise ArtifactError(
+                f"{file} was changed after it was sealed: delete {path}, build again"
+            )
     for name in _files(path):
         if name not in manifest["files"]:
             raise ArtifactError(f"{path / name} was added after {path} was sealed: remove it")
@@ -210,6 +212,14 @@ def text_sha256(value: Any) -> str:
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _intact(manifest: Mapping[str, Any]) -> bool:
+    try:
+        whole = all(isinstance(e["sha256"], str) for e in manifest["files"].values())
+        return whole and manifest["digest"] == _digest(manifest)
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

@@ -63,7 +63,9 @@ def _is_click_error(error: Exception) -> bool:
 
 
 def _stage_command(name: str, parts: tuple[str, ...], text: str) -> None:
-    def command(config: Config = DEMO, run: Run = RUN_DIR, set_: Set = None, json_: Json = False) -> None:
+    def command(
+        config: Config = DEMO, run: Run = RUN_DIR, set_: Set = None, json_: Json = False
+    ) -> None:
         tables = load_tables(config, set_ or [], STAGES)
         results = [_run_stage(stage, tables, run) for stage in parts]
         _print(results, run, json_)
@@ -206,17 +208,30 @@ def _models() -> dict[str, type[Section]]:
     from ingest.gather import GatherConfig
     from pretrain.stage import PretrainConfig
 
-    models = (GatherConfig, CleanConfig, PretrainConfig, ShardsConfig, FederateConfig,
-              CompareConfig, ReleaseConfig)
+    models = (
+        GatherConfig,
+        CleanConfig,
+        PretrainConfig,
+        ShardsConfig,
+        FederateConfig,
+        CompareConfig,
+        ReleaseConfig,
+    )
     return dict(zip(STAGES, models, strict=True))
 
 
 def _runner(stage: str) -> Callable[[Any, Path], Artifact]:
     import importlib
 
-    modules = {"gather": "ingest.gather", "clean": "ingest.clean", "pretrain": "pretrain.stage",
-               "shards": "federate.shards", "federate": "federate.stage",
-               "compare": "federate.compare", "release": "federate.release"}
+    modules = {
+        "gather": "ingest.gather",
+        "clean": "ingest.clean",
+        "pretrain": "pretrain.stage",
+        "shards": "federate.shards",
+        "federate": "federate.stage",
+        "compare": "federate.compare",
+        "release": "federate.release",
+    }
     runner: Callable[[Any, Path], Artifact] = importlib.import_module(modules[stage]).run
     return runner
 

@@ -15,8 +15,17 @@ from commonroot.artifact import write_atomic
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FRAGMENT", "VERDICT", "details", "figure", "join", "new_figure", "prose", "section",
-           "table"]
+__all__ = [
+    "FRAGMENT",
+    "VERDICT",
+    "details",
+    "figure",
+    "join",
+    "new_figure",
+    "prose",
+    "section",
+    "table",
+]
 
 FRAGMENT = "report.html"
 VERDICT = "verdict.html"
@@ -81,14 +90,27 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def new_figure(width: float = 8.6, height: float = 3.4) -> "Figure":
     """An empty matplotlib figure in the report's look; sizes in inches."""
     import matplotlib as mpl
+    from cycler import cycler
 
-    mpl.rcParams.update({
-        "svg.hashsalt": "commonroot", "font.size": 10, "font.family": "sans-serif",
-        "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED,
-        "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.grid": True,
-        "grid.color": "#e8ede9", "legend.frameon": False, "figure.facecolor": "none",
-        "axes.facecolor": "none", "axes.prop_cycle": mpl.cycler(color=CYCLE),
-    })
+    mpl.rcParams.update(
+        {
+            "svg.hashsalt": "commonroot",
+            "font.size": 10,
+            "font.family": "sans-serif",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": MUTED,
+            "axes.labelcolor": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.grid": True,
+            "grid.color": "#e8ede9",
+            "legend.frameon": False,
+            "figure.facecolor": "none",
+            "axes.facecolor": "none",
+            "axes.prop_cycle": cycler(color=CYCLE),
+        }
+    )
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -99,7 +121,7 @@ def figure(fig: "Figure", caption: str) -> str:
     buffer = io.StringIO()
     fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg"):]
+    svg = svg[svg.index("<svg") :]
     label = html.escape(caption, quote=True)
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
     return f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"

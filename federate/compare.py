@@ -18,7 +18,7 @@ from pydantic import Field
 
 from commonroot.artifact import Artifact, Workspace, build_artifact, load_artifact, write_atomic
 from commonroot.config import Section
-from commonroot.errors import DataError, UsageError
+from commonroot.errors import UsageError
 from commonroot.progress import bar
 from federate.comparison_report import write_fragments
 from federate.local import LocalSteps, Weights, Workbench
@@ -45,8 +45,6 @@ class CompareConfig(Section):
     """Share of the steps over which these learning rates fall to zero."""
     matched_updates: bool = True
     """Also train the centralised arm at matched updates."""
-    test_blocks: int = Field(12, ge=1)
-    """Most blocks of a client's test text for a model that is tested on every client."""
     public_blocks: int = Field(24, ge=1)
     """Blocks of held-out public text for a model of one client (one model for all: 6x)."""
     prompt: str = "My fellow citizens, the government"
@@ -69,7 +67,7 @@ class _Bench:
     @cached_property
     def own(self) -> dict[str, EvalSet]:
         return {
-            name: self.bench.eval_set(silo.split.test, self.section.test_blocks)
+            name: self.bench.eval_set(silo.split.test, self.rounds.test_blocks)
             for name, silo in self.silos.items()
         }
 
@@ -145,7 +143,9 @@ def _compare(tools: _Bench, federated: Artifact, work: Workspace) -> dict[str, A
     write_atomic(work.path / "per_client.json", json.dumps(per_client, indent=1))
     write_atomic(work.path / "samples.json", json.dumps(samples, indent=1, ensure_ascii=False))
     metrics = {**results, **_verdict(results, per_client)}
-    write_fragments(work.path, metrics, per_client, samples, federated.metrics, tools.section.prompt)
+    write_fragments(
+        work.path, metrics, per_client, samples, federated.metrics, tools.section.prompt
+    )
     return metrics
 
 
@@ -154,7 +154,9 @@ def _verdict(
 ) -> dict[str, Any]:
     base, local = arms["base"]["union_bpb"], arms["local_only"]["union_bpb"]
     federated, central = arms["federated"]["union_bpb"], arms["centralised"]["union_bpb"]
-    wins = sum(per_client["personalised"][c] < per_client["local_only"][c] for c in per_client["base"])
+    wins = sum(
+        per_client["personalised"][c] < per_client["local_only"][c] for c in per_client["base"]
+    )
     verdict = {
         "share_of_central_gain": _ratio(base - federated, base - central),
         "gap_closed_matched_tokens": _ratio(local - federated, local - central),
@@ -178,15 +180,16 @@ def _one_model(tools: _Bench, weights: Weights, tokens: int) -> dict[str, Any]:
     clients = {name: tools.bench.bits_per_byte(data) for name, data in tools.own.items()}
     mean = float(np.mean(list(clients.values())))
     return {
-        "own_bpb": mean, "union_bpb": mean,
+        "own_bpb": mean,
+        "union_bpb": mean,
         "public_bpb": tools.bench.bits_per_byte(tools.public_wide),
-        "tokens": tokens, "clients": clients, "sample": tools.say_something(),
+        "tokens": tokens,
+        "clients": clients,
+        "sample": tools.say_something(),
     }
 
 
-def _each_client(
-    tools: _Bench, what: str, make: Callable[[_Bench, str], int]
-) -> dict[str, Any]:
+def _each_client(tools: _Bench, what: str, make: Callable[[_Bench, str], int]) -> dict[str, Any]:
     """A model for each client, left on the bench by `make`; measured before the next is made."""
     own: dict[str, float] = {}
     cells, public, tokens, said = [], [], 0, ""
@@ -200,8 +203,12 @@ def _each_client(
             said = said or tools.say_something()
             shown.advance()
     return {
-        "own_bpb": float(np.mean(list(own.values()))), "union_bpb": float(np.mean(cells)),
-        "public_bpb": float(np.mean(public)), "tokens": tokens, "clients": own, "sample": said,
+        "own_bpb": float(np.mean(list(own.values()))),
+        "union_bpb": float(np.mean(cells)),
+        "public_bpb": float(np.mean(public)),
+        "tokens": tokens,
+        "clients": own,
+        "sample": said,
     }
 
 
@@ -241,6 +248,10 @@ def _all_training_text(silos: Iterable[Silo]) -> Iterable[str]:
 
 def _steps(tools: _Bench, steps: int, batch: int, lr: float) -> LocalSteps:
     return LocalSteps(
-        steps=steps, batch=batch, lr=lr, decay=tools.section.decay,
-        warmup=tools.rounds.local.warmup, weight_decay=tools.rounds.local.weight_decay,
+        steps=steps,
+        batch=batch,
+        lr=lr,
+        decay=tools.section.decay,
+        warmup=tools.rounds.local.warmup,
+        weight_decay=tools.rounds.local.weight_decay,
     )

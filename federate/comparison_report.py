@@ -33,26 +33,35 @@ def write_fragments(
     write_atomic(folder / report.VERDICT, _verdict(metrics, rounds))
     arms = [arm for arm in NAMES if arm in per_client]
     rows = [
-        [NAMES[arm], *(metrics[arm][f"{what}_bpb"] for what in ("own", "union", "public")),
-         metrics[arm]["tokens"]]
+        [
+            NAMES[arm],
+            *(metrics[arm][f"{what}_bpb"] for what in ("own", "union", "public")),
+            metrics[arm]["tokens"],
+        ]
         for arm in arms
     ]
     header = ["model", "own", "union", "public", "private tokens"]
     said = [[NAMES[arm], samples[arm]] for arm in arms]
-    write_atomic(folder / report.FRAGMENT, report.section(
-        "Did federation pay?",
-        report.prose(
-            "Bits per UTF-8 byte, lower is better. Own: a client's model on that client's test "
-            "text. Union: one model on every client's test text. Public: held-out public text, "
-            "which shows what was forgotten."
+    write_atomic(
+        folder / report.FRAGMENT,
+        report.section(
+            "Did federation pay?",
+            report.prose(
+                "Bits per UTF-8 byte, lower is better. Own: a client's model on that client's test "
+                "text. Union: one model on every client's test text. Public: held-out public text, "
+                "which shows what was forgotten."
+            ),
+            report.table(header, rows),
+            report.figure(_bars(metrics, arms), "Own, union and public bits per byte of every arm"),
+            report.figure(_per_client(per_client), "Own test text, client by client"),
+            report.details(
+                "One prompt, every model",
+                report.prose(f"Prompt: {prompt}"),
+                report.table(["model", "text"], said),
+            ),
+            report.details("Every client", _client_table(per_client, arms)),
         ),
-        report.table(header, rows),
-        report.figure(_bars(metrics, arms), "Own, union and public bits per byte of every arm"),
-        report.figure(_per_client(per_client), "Own test text, client by client"),
-        report.details("One prompt, every model", report.prose(f"Prompt: {prompt}"),
-                       report.table(["model", "text"], said)),
-        report.details("Every client", _client_table(per_client, arms)),
-    ))
+    )
 
 
 def _verdict(metrics: dict[str, Any], rounds: dict[str, Any]) -> str:
@@ -93,9 +102,13 @@ def _bars(metrics: dict[str, Any], arms: list[str]) -> Any:
     axes = fig.subplots()
     for place, what in enumerate(("own", "union", "public")):
         values = [metrics[arm][f"{what}_bpb"] for arm in arms]
-        bars = axes.bar([i + 0.27 * (place - 1) for i in range(len(arms))], values, 0.25, label=what)
+        bars = axes.bar(
+            [i + 0.27 * (place - 1) for i in range(len(arms))], values, 0.25, label=what
+        )
         axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=1)
-    labels = [NAMES[arm].replace(", ", ",\n").replace(" + ", " +\n").replace(" (", "\n(") for arm in arms]
+    labels = [
+        NAMES[arm].replace(", ", ",\n").replace(" + ", " +\n").replace(" (", "\n(") for arm in arms
+    ]
     axes.set_xticks(range(len(arms)), labels, fontsize=8)
     axes.set(ylabel="bits per byte")
     axes.grid(visible=False, axis="x")
@@ -109,10 +122,16 @@ def _per_client(per_client: PerClient) -> Any:
     axes = fig.subplots()
     marks = {"base": "_", "local_only": "o", "federated": "s", "personalised": "D"}
     for arm, mark in marks.items():
-        axes.plot([per_client[arm][c] for c in order], linestyle="", marker=mark, markersize=4,
-                  label=NAMES[arm])
-    axes.set(xlabel="clients, from the easiest text to the hardest", ylabel="bits per byte",
-             xticks=[])
+        axes.plot(
+            [per_client[arm][c] for c in order],
+            linestyle="",
+            marker=mark,
+            markersize=4,
+            label=NAMES[arm],
+        )
+    axes.set(
+        xlabel="clients, from the easiest text to the hardest", ylabel="bits per byte", xticks=[]
+    )
     axes.legend(ncols=2, fontsize=8)
     return fig
 

@@ -99,9 +99,7 @@ class Workbench:
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(torch.from_numpy(weights[name]))
 
-    def train(
-        self, data: Blocks, how: LocalSteps, seed: int, first_batch: int = 0
-    ) -> list[Step]:
+    def train(self, data: Blocks, how: LocalSteps, seed: int, first_batch: int = 0) -> list[Step]:
         """Train the loaded weights in place; batches `first_batch`, … of the order of `seed`."""
         return list(self.steps(data, how, seed, first_batch))
 
@@ -109,9 +107,7 @@ class Workbench:
         self, data: Blocks, how: LocalSteps, seed: int, first_batch: int = 0
     ) -> Iterator[Step]:
         """The same, step by step."""
-        batches = (
-            data.batch(seed, first_batch + step, how.batch) for step in range(how.steps)
-        )
+        batches = (data.batch(seed, first_batch + step, how.batch) for step in range(how.steps))
         optimizer = make_optimizer(self.model, how.weight_decay)
         lr = schedule(how.lr, how.steps, how.warmup, how.decay)
         return train(self.model, optimizer, batches, lr, self.compute)

@@ -50,6 +50,9 @@ class FederateConfig(Section):
     """Rounds between evaluations on the clients' validation text."""
     evaluate_blocks: int = Field(4, ge=1)
     """Blocks a client in those evaluations."""
+    test_blocks: int = Field(12, ge=1)
+    """Most blocks of a client's test text in the last evaluation, and of its validation text when
+    it chooses between the global model and its own."""
     personal: LocalSteps = LocalSteps(steps=8)
     """Fine-tuning inside every client after the last round; its result never leaves."""
     largest_weight: float = Field(1000.0, gt=0)
@@ -91,6 +94,8 @@ class Plan:
         try:
             plain = json.loads(path.read_text("utf-8"))
             config = FederateConfig.model_validate(plain["config"])
-            return cls(plain["run"], Path(plain["work"]), Path(plain["base"]), plain["expect"], config)
+            return cls(
+                plain["run"], Path(plain["work"]), Path(plain["base"]), plain["expect"], config
+            )
         except (OSError, ValueError, KeyError, TypeError):
             raise ConfigError(f"{path} is no plan of a federated run") from None

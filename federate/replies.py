@@ -1,5 +1,6 @@
 """Every reply is checked when it arrives: a bad one is excluded and logged, never fatal."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def check_metrics(reply: "Message") -> dict[str, Any] | str:
     """The reply's metrics, or why there are none in one line."""
     if reply.has_error():
         return f"node error {reply.error.code}: {str(reply.error.reason)[:120]}"
-    info = reply.content.config_records.get("info") or {}
+    info: Mapping[str, Any] = reply.content.config_records.get("info") or {}
     if "refused" in info:
         return f"refused: {str(info['refused'])[:120]}"
     return dict(reply.content.metric_records.get("metrics") or {})

@@ -92,7 +92,9 @@ class _Run:
                 void = void + 1 if record["void"] else 0
                 if void >= self.config.most_void_rounds:
                     raise RoundError(_no_quorum(void, record))
-                if (number + 1) % self.config.evaluate_every == 0 or number + 1 == self.config.rounds:
+                if (
+                    number + 1
+                ) % self.config.evaluate_every == 0 or number + 1 == self.config.rounds:
                     record["validation_bpb"] = self._validate(number)
                 self.log.write(**record)
                 save_round(self.folder, self.strategy, number + 1)
@@ -152,15 +154,23 @@ class _Run:
             norms.append(l2_norm(result.delta))
             tokens, up = tokens + result.tokens, up + result.bytes
             accepted[name] = Update({}, result.tokens, result.loss, result.bytes)
-        excluded |= {n: "no reply before the deadline" for n in names if n not in {*accepted, *excluded}}
+        excluded |= {
+            n: "no reply before the deadline" for n in names if n not in {*accepted, *excluded}
+        }
         void = len(accepted) < max(1, self.config.quorum * len(names))
         applied = 0.0 if void else self.strategy.finish()
         return {
-            "round": number, "void": void, "cohort": names, "excluded": excluded, "lr": lr,
+            "round": number,
+            "void": void,
+            "cohort": names,
+            "excluded": excluded,
+            "lr": lr,
             "tokens": 0 if void else tokens,
             "loss": float(np.mean([u.loss for u in accepted.values()])) if accepted else 0.0,
-            "delta_norm": applied, "client_norm": float(np.mean(norms)) if norms else 0.0,
-            "bytes_up": up, "bytes_down": len(names) * self._payload(),
+            "delta_norm": applied,
+            "client_norm": float(np.mean(norms)) if norms else 0.0,
+            "bytes_up": up,
+            "bytes_down": len(names) * self._payload(),
         }
 
     def _updates(
@@ -179,37 +189,40 @@ class _Run:
 
     def _validate(self, number: int) -> float | None:
         ask = {"split": "validation", "most_blocks": self.config.evaluate_blocks}
-        rows = self._evaluate(number, ask, list(self.nodes))
-        return float(np.mean([row["bpb"] for row in rows.values()])) if rows else None
+        bpb = [row["bpb"] for _, row in self._evaluate(number, ask, list(self.nodes))]
+        return float(np.mean(bpb)) if bpb else None
 
     def _evaluate(
         self, number: int, ask: dict[str, Any], names: list[str]
-    ) -> dict[str, dict[str, Any]]:
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         weights = self._encoded()
         messages = {
             name: self._message(self.nodes[name].id, "evaluate", number, ask, weights)
             for name in names
         }
-        rows = {}
         for name, reply in self._exchange(messages, self._end(self.config.deadline_s)):
             metrics = check_metrics(reply)
             bpb = None if isinstance(metrics, str) else metrics.get("bpb")
             if isinstance(metrics, str) or not isinstance(bpb, float) or not np.isfinite(bpb):
                 say(f"{name} was not evaluated: {metrics}")
                 continue
-            rows[name] = metrics
-        return rows
+            yield name, metrics
 
     def _finish(self) -> None:
         """Test every client and let it personalise; rows are kept, so a resume asks the rest."""
         path = self.plan.work / "clients.json"
         rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        ask = {**self.config.personal.model_dump(), "seed": self.config.seed + 1,
-               "split": "test", "personalise": True}
+        ask = {
+            **self.config.personal.model_dump(),
+            "seed": self.config.seed + 1,
+            "split": "test",
+            "most_blocks": self.config.test_blocks,
+            "personalise": True,
+        }
         left = [name for name in self.nodes if name not in rows]
         with bar(len(self.nodes), "personalise", "clients", done=len(rows)) as shown:
-            for name in left:
-                rows |= self._evaluate(self.config.rounds, ask, [name])
+            for name, row in self._evaluate(self.config.rounds, ask, left):
+                rows[name] = row
                 write_atomic(path, json.dumps(dict(sorted(rows.items())), indent=1))
                 shown.advance()
 
@@ -248,10 +261,12 @@ class _Run:
         from flwr.app import Array, ArrayRecord
 
         weights: Weights = self.strategy.weights
-        return ArrayRecord({
-            name: Array("float32", weights[name].shape, "numpy.ndarray", data)
-            for name, data in encode(weights).items()
-        })
+        return ArrayRecord(
+            {
+                name: Array("float32", weights[name].shape, "numpy.ndarray", data)
+                for name, data in encode(weights).items()
+            }
+        )
 
     def _payload(self) -> int:
         return sum(map(len, encode(self.base).values()))
@@ -259,8 +274,6 @@ class _Run:
     @staticmethod
     def _end(seconds: float) -> float:
         return time.monotonic() + seconds
-
-
 
 
 def _no_quorum(void: int, record: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ __all__ = ["Client", "ShardsConfig", "clients_of", "run"]
 class ShardsConfig(Section):
     """[shards]"""
 
-    folders: list[str] = []
+    folders: tuple[str, ...] = ()
     """One folder a client, read in place and never copied."""
     table: str = ""
     """A .jsonl, .parquet or .csv file with a `text` column, split by `key` into clients."""

@@ -24,6 +24,7 @@ from federate.local import LocalSteps, Weights, Workbench
 from federate.private_text import Split, read_folder, split_pieces
 from federate.wire import Shapes, decode, encode, fingerprint, l2_norm, shapes_of
 from flowerapp.frame import FrameError, pack, unpack
+from pretrain.evaluate import EvalSet
 from pretrain.packing import Blocks
 
 __all__ = ["Silo", "SiloBounds", "seed_of"]
@@ -42,7 +43,7 @@ class SiloBounds(Section):
     """Training requests in one run."""
     largest_weight: float = Field(1000.0, gt=0)
     """A tensor that arrives with a larger absolute value is refused."""
-    share: list[str] = ["*"]
+    share: tuple[str, ...] = ("*",)
     """Patterns of tensor names that may leave; every other tensor stays personal, in the silo."""
     clip_norm: float = Field(0.0, ge=0)
     """L2 norm to which the delta is scaled down before it leaves; 0: not clipped."""
@@ -120,47 +121,59 @@ class Silo:
             "shares": sorted(self.shared),
         }
 
-    def _train(self, run: str, number: int, config: dict[str, Any], buffers: dict[str, bytes]) -> Answer:
+    def _train(
+        self, run: str, number: int, config: dict[str, Any], buffers: dict[str, bytes]
+    ) -> Answer:
         kept, kept_buffers = self._state(run)
         if kept.get("round") == number:
-            reply = {key[len("delta/"):]: value for key, value in kept_buffers.items()
-                     if key.startswith("delta/")}
-            return kept["reply"], reply
-        if number < kept.get("round", number) or kept.get("served", 0) >= self.bounds.most_rounds:
+            return kept["reply"], _part(kept_buffers, "delta/")
+        served = kept.get("served", 0)
+        if number < kept.get("round", number) or served >= self.bounds.most_rounds:
             raise Refusal(f"round {number} is over, or the owner's limit of rounds is reached")
         seed, how = self._allowed(config)
         start = self._arrived(buffers)
-        start |= _named(kept_buffers, "personal/", shapes_of(start))
+        start |= self._own_part(kept_buffers)
+        first = kept.get("next_batch", 0)
         self.bench.load(start)
-        steps = self.bench.train(self.blocks, how, seed, kept.get("next_batch", 0))
+        steps = self.bench.train(self.blocks, how, seed, first)
         trained = self.bench.read()
-        delta = {name: trained[name] - start[name] for name in self.shared}
-        norm = _clip(delta, self.bounds.clip_norm)
+        out, norm = self._leaving(start, trained)
         metrics = {
             "tokens": sum(step.tokens for step in steps),
             "loss": float(np.mean([step.loss for step in steps])),
             "delta_norm": norm,
         }
-        reply, out = {"metrics": metrics, "info": {"client": self.name}}, encode(delta)
-        personal = {name: trained[name] for name in trained if name not in self.shared}
-        state = {
-            "round": number,
-            "served": kept.get("served", 0) + 1,
-            "next_batch": kept.get("next_batch", 0) + how.steps,
-            "reply": reply,
-        }
+        reply: dict[str, Any] = {"metrics": metrics, "info": {"client": self.name}}
+        state = {"round": number, "served": served + 1, "next_batch": first + how.steps}
         what = {"kind": "train", "run": run, "round": number, "tensors": len(out), "norm": norm}
         # Ledger first, then the state: killed in between, the same round is trained and recorded
         # again with the same bytes; the other way round something could leave unrecorded.
         answer = self._release(what, reply, out)
-        self._keep(run, state, out, personal)
+        self._keep(run, {**state, "reply": reply}, out, trained)
         return answer
 
-    def _evaluate(self, run: str, number: int, config: dict[str, Any], buffers: dict[str, bytes]) -> Answer:
+    def _leaving(self, start: Weights, trained: Weights) -> tuple[dict[str, bytes], float]:
+        """The shared tensors' delta, clipped and encoded, and its L2 norm."""
+        delta = {name: trained[name] - start[name] for name in self.shared}
+        norm = _clip(delta, self.bounds.clip_norm)
+        return encode(delta), norm
+
+    def _own_part(self, kept: dict[str, bytes]) -> Weights:
+        """The withheld tensors as this client's last round left them."""
+        shapes = shapes_of(self.bench.base_weights)
+        found = _part(kept, "personal/")
+        weights = decode(found, {name: shapes[name] for name in found}, np.inf)
+        if isinstance(weights, str):
+            raise Refusal("the silo's own state does not fit the model")
+        return weights
+
+    def _evaluate(
+        self, run: str, number: int, config: dict[str, Any], buffers: dict[str, bytes]
+    ) -> Answer:
         split = config.pop("split", "validation")
         most_blocks = config.pop("most_blocks", 0)
         personal = config.pop("personalise", False)
-        if split not in ("validation", "test") or not isinstance(most_blocks, int):
+        if split not in ("validation", "test") or type(most_blocks) is not int or most_blocks < 0:
             raise Refusal("evaluate takes split = validation or test, and most_blocks")
         texts = self.split.validation if split == "validation" else self.split.test
         self.bench.load(self._arrived(buffers))
@@ -168,14 +181,16 @@ class Silo:
         metrics: dict[str, Any] = {"bytes": data.bytes, "bpb": self.bench.bits_per_byte(data)}
         if personal:
             seed, how = self._allowed(config)
-            metrics |= self._personalise(run, how, seed, data)
+            judge = self.bench.eval_set(self.split.validation, most_blocks)
+            metrics |= self._personalise(run, how, seed, judge, data)
         what = {"kind": "evaluate", "run": run, "round": number, "split": split}
         return self._release(what, {"metrics": metrics, "info": {"client": self.name}}, {})
 
-    def _personalise(self, run: str, how: LocalSteps, seed: int, test: Any) -> dict[str, Any]:
-        """Fine-tune the loaded weights for this client; what its validation likes better is kept
-        in the silo. Only figures leave."""
-        judge = self.bench.eval_set(self.split.validation)
+    def _personalise(
+        self, run: str, how: LocalSteps, seed: int, judge: EvalSet, test: EvalSet
+    ) -> dict[str, Any]:
+        """Fine-tune the loaded weights for this client; what `judge` (its validation text) likes
+        better is kept in the silo. Only figures leave."""
         as_is, before = self.bench.bits_per_byte(judge), self.bench.read()
         kept, _ = self._state(run)
         steps = self.bench.train(self.blocks, how, seed, kept.get("next_batch", 0))
@@ -219,7 +234,9 @@ class Silo:
             raise Refusal(weights)
         return weights
 
-    def _release(self, what: dict[str, Any], reply: dict[str, Any], out: dict[str, bytes]) -> Answer:
+    def _release(
+        self, what: dict[str, Any], reply: dict[str, Any], out: dict[str, bytes]
+    ) -> Answer:
         """Record, then let go."""
         try:
             self.ledger.append(what, out, json.dumps(reply, sort_keys=True))
@@ -234,10 +251,17 @@ class Silo:
             return {}, {}
         return (header, buffers) if header.get("run") == run else ({}, {})
 
-    def _keep(self, run: str, state: dict[str, Any], out: dict[str, bytes], personal: Weights) -> None:
+    def _keep(
+        self, run: str, state: dict[str, Any], out: dict[str, bytes], trained: Weights
+    ) -> None:
+        personal = {name: value for name, value in trained.items() if name not in self.shared}
         buffers = {f"delta/{name}": data for name, data in out.items()}
         buffers |= {f"personal/{name}": data for name, data in encode(personal).items()}
         write_atomic(self.home / "state.frame", pack({"run": run, **state}, buffers))
+
+
+def _part(buffers: dict[str, bytes], prefix: str) -> dict[str, bytes]:
+    return {key[len(prefix) :]: data for key, data in buffers.items() if key.startswith(prefix)}
 
 
 def _matches(name: str) -> Any:
@@ -252,15 +276,6 @@ def _clip(delta: Weights, most: float) -> float:
             value *= most / norm
         return most
     return norm
-
-
-def _named(buffers: dict[str, bytes], prefix: str, shapes: Shapes) -> Weights:
-    found = {k[len(prefix):]: v for k, v in buffers.items() if k.startswith(prefix)}
-    weights = decode(found, {name: shapes[name] for name in found}, np.inf)
-    if isinstance(weights, str):
-        raise Refusal("the silo's own state does not fit the model")
-    return weights
-
 
 
 def seed_of(seed: int, client: str) -> int:

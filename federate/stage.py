@@ -119,7 +119,13 @@ def _through_engine(plan: Plan, silos: dict[str, Silo], run_dir: Path) -> None:
 
 
 def join_as_client(
-    section: FederateConfig, shard: Path, name: str, base: Path, run_dir: Path, ca: Path, superlink: str
+    section: FederateConfig,
+    shard: Path,
+    name: str,
+    base: Path,
+    run_dir: Path,
+    ca: Path,
+    superlink: str,
 ) -> None:
     """Serve one shard to the SuperLink at `superlink` until stopped; `name` is all it is told."""
     from federate.engines import deployment
@@ -128,7 +134,9 @@ def join_as_client(
     load_artifact(base, "base")
     if not ca.is_file():
         raise DataError(f"no certificate {ca}: copy ca.pem from the server's deploy folder")
-    silo = Silo(name, shard, silo_home(run_dir, name), Workbench(base, section.compute), section.silo)
+    silo = Silo(
+        name, shard, silo_home(run_dir, name), Workbench(base, section.compute), section.silo
+    )
     assert silo.split, "a client without text is told so before anything is started"
     deployment.client(_silo_command(silo), run_dir / "deploy" / name, ca, superlink)
 
@@ -199,9 +207,18 @@ def _fragment(
             "Every round",
             report.table(
                 ["round", "lr", "loss", "tokens", "mean delta", "client delta", "excluded"],
-                [[r["round"] + 1, f"{r['lr']:.2e}", r["loss"], r["tokens"], r["delta_norm"],
-                  r["client_norm"], "; ".join(f"{n}: {w}" for n, w in r["excluded"].items())]
-                 for r in rounds],
+                [
+                    [
+                        r["round"] + 1,
+                        f"{r['lr']:.2e}",
+                        r["loss"],
+                        r["tokens"],
+                        r["delta_norm"],
+                        r["client_norm"],
+                        "; ".join(f"{n}: {w}" for n, w in r["excluded"].items()),
+                    ]
+                    for r in rounds
+                ],
             ),
         ),
     )

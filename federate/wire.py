@@ -64,7 +64,7 @@ def decode(buffers: Mapping[str, bytes], expected: Shapes, largest: float) -> We
     return weights
 
 
-def _npy(value: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def _npy(value: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(value), allow_pickle=False)
     return buffer.getvalue()

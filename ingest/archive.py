@@ -5,6 +5,7 @@ damaged record costs one record.
 """
 
 import io
+import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -173,6 +174,6 @@ def _stored(record: Any, body: bytes, offset: int) -> Stored:
 
 
 def _next_member(path: Path, offset: int) -> int:
-    data = path.read_bytes()
-    found = data.find(GZIP_MAGIC, offset)
-    return found if found >= 0 else len(data)
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        found = data.find(GZIP_MAGIC, offset)
+        return found if found >= 0 else len(data)

@@ -91,24 +91,27 @@ def _examined(config: CleanConfig, web: Artifact, work: Workspace) -> Iterator[F
     journal = work.scratch("examined.jsonl")
     done = {finding.offset: finding for finding in _journal(journal)}
     yield from done.values()
-    jobs: list[Job] = []
-    for item in _documents(web):
-        if isinstance(item, Finding):
-            yield item
-        elif item.offset not in done:
-            jobs.append(_job(item, config))
+    no_documents: list[Finding] = []
+
+    def jobs() -> Iterator[Job]:
+        for item in _documents(web):
+            if isinstance(item, Finding):
+                no_documents.append(item)
+            elif item.offset not in done:
+                yield _job(item, config)
+
     limits = Limits(config.page_cpu_s, config.page_memory_mb * 2**20)
-    total = len(jobs) + len(done)
     with (
-        bar(total, "clean", "pages", len(done)) as shown,
+        bar(web.metrics["kept"], "clean", "pages", len(done)) as shown,
         open(journal, "a", encoding="utf-8") as log,
     ):
-        for job, result in run_isolated(examine, jobs, limits, config.workers):
+        for job, result in run_isolated(examine, jobs(), limits, config.workers):
             finding = _lost(job, result) if isinstance(result, Lost) else result
             log.write(json.dumps(dataclasses.asdict(finding)) + "\n")
             log.flush()
             shown.advance()
             yield finding
+    yield from no_documents
 
 
 def _job(stored: Stored, config: CleanConfig) -> Job:

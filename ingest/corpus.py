@@ -9,6 +9,7 @@ from typing import Any
 from commonroot import report
 from commonroot.artifact import text_sha256
 from ingest.examine import Finding
+from ingest.pii import redact
 
 __all__ = ["card", "report_fragment", "write_split"]
 
@@ -117,7 +118,8 @@ def _samples(findings: Sequence[Finding]) -> str:
             shown[finding.reason].append(finding)
     pieces = []
     for reason, members in sorted(shown.items()):
-        lines = "\n".join(f"{f.url}  {f.text[:160]}".strip() for f in members)
+        # Most rules drop a page before its personal data is replaced.
+        lines = "\n".join(f"{f.url}  {redact(f.text)[0][:160]}".strip() for f in members)
         pieces.append(f"<h3>{html.escape(reason)}</h3><pre>{html.escape(lines)}</pre>")
     return "".join(pieces)
 

@@ -44,7 +44,7 @@ def _declared(text: bytes) -> str | None:
         return None
     # Python also knows codecs that are no character sets, such as zlib or rot13.
     try:
-        b"".decode(name)
-    except LookupError:
+        b"a".decode(name, "replace")
+    except (LookupError, ValueError):
         return None
     return name

@@ -8,7 +8,8 @@ import email.utils
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from http.cookiejar import DefaultCookiePolicy
+from typing import Annotated, Any
 
 import requests
 import urllib3
@@ -28,6 +29,9 @@ TRY_AGAIN = (429, 502, 503, 504)
 CHUNK = 64 * 1024
 
 
+Mapped = Annotated[str, Field(pattern=r"^[\w.\[\]:-]+:\d{1,5}$")]
+
+
 class FetchConfig(Section):
     """How the crawler behaves towards other people's servers."""
 
@@ -39,13 +43,15 @@ class FetchConfig(Section):
     """Seconds between requests to one host; a longer Crawl-delay of the site is obeyed."""
     deadline_s: float = Field(default=30.0, gt=0.0, le=3600.0)
     """Seconds for one request altogether, however slowly bytes arrive."""
+    max_crawl_delay_s: float = Field(default=60.0, ge=0.0)
+    """A site whose robots.txt asks for more seconds between requests is left alone."""
     page_bytes: int = Field(default=4_000_000, ge=1_000)
     """Bytes of one page after decompression; a longer one is dropped."""
     retries: int = Field(default=2, ge=0, le=10)
     """Further tries after a broken connection or a 429, 502, 503 or 504."""
     retry_after_s: float = Field(default=60.0, ge=0.0, le=3600.0)
     """Longest Retry-After, in seconds, that is waited for; beyond it the page is given up."""
-    connect: dict[str, str] = Field(default_factory=dict)
+    connect: dict[Mapped, Mapped] = Field(default_factory=dict)
     """`"host:port" = "127.0.0.1:port"`: connect there for that host (a site of your own). No delay
     is kept on such a host."""
 
@@ -101,6 +107,8 @@ class Fetcher:
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.headers.clear()
+        # Cookies would make what a page shows depend on the pages before it.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, GuardedAdapter(config.connect, threads))
         self._next: dict[str, float] = {}

@@ -59,6 +59,7 @@ class stop_at:
         self.expired = False
         self.peer = ""
         self._connection: Any = None
+        self._sock: Any = None
         self._timer = threading.Timer(seconds, self._cut)
         self._timer.daemon = True
 
@@ -75,9 +76,15 @@ class stop_at:
         """Called by the connection that is about to send a request in this thread."""
         self._connection = connection
 
+    def sent(self, connection: Any) -> None:
+        """Called when the request is out. The socket is kept here because a connection lets go of
+        it as soon as the answer is known to be its last."""
+        self._sock = connection.sock
+        self.peer = connection.peer
+
     def _cut(self) -> None:
         self.expired = True
-        sock = getattr(self._connection, "sock", None)
+        sock = self._sock or getattr(self._connection, "sock", None)
         if sock is not None:
             try:
                 sock.shutdown(socket.SHUT_RDWR)
@@ -118,7 +125,7 @@ def _pool(pool: Any, connection: Any, mapping: Mapping[str, str]) -> Any:
                 watch.watch(self)
             super().request(*args, **kwargs)
             if watch is not None:
-                watch.peer = self.peer
+                watch.sent(self)
 
     return type(f"Guarded{pool.__name__}", (pool,), {"ConnectionCls": Guarded})
 

@@ -30,7 +30,9 @@ def save(
     tensors = {f"model.{name}": value.detach() for name, value in model.named_parameters()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-    save_file({name: value.contiguous() for name, value in tensors.items()}, beside / "state.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in tensors.items()}, beside / "state.safetensors"
+    )
     state = {"step": step, "sha256": file_sha256(beside / "state.safetensors")}
     write_atomic(beside / "state.json", json.dumps(state))
     shutil.rmtree(target, ignore_errors=True)

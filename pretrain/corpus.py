@@ -14,7 +14,9 @@ def corpus_texts(corpus: Artifact, split: str) -> list[str]:
     import pyarrow.parquet as pq
 
     shards = sorted((corpus.path / "data").glob(f"{split}-*.parquet"))
-    texts = [text for shard in shards for text in pq.read_table(shard, columns=["text"])[0].to_pylist()]
+    texts = [
+        text for shard in shards for text in pq.read_table(shard, columns=["text"])[0].to_pylist()
+    ]
     if not texts:
         raise DataError(f"{corpus.path} has no {split} text: gather more pages or loosen [clean]")
     return texts

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pretrain.model import Compute, autocast
 from pretrain.packing import IGNORE, Blocks, pack
@@ -72,7 +72,8 @@ def sample(
     model.eval()
     ids = tokenizer(prompt or str(tokenizer.eos_token), return_tensors="pt")["input_ids"]
     room = int(model.config.max_position_embeddings) - tokens
-    out = model.generate(
+    generate: Any = model.generate
+    out = generate(
         ids[:, -max(room, 1) :].to(model.device),
         attention_mask=torch.ones_like(ids[:, -max(room, 1) :]).to(model.device),
         max_new_tokens=tokens,

@@ -12,8 +12,16 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Compute", "ModelShape", "autocast", "build_model", "count", "load_model",
-           "load_tokenizer", "pick_device"]
+__all__ = [
+    "Compute",
+    "ModelShape",
+    "autocast",
+    "build_model",
+    "count",
+    "load_model",
+    "load_tokenizer",
+    "pick_device",
+]
 
 
 class ModelShape(Section):
@@ -87,7 +95,7 @@ def load_model(folder: Path, device: "torch.device | None" = None) -> "PreTraine
     except (OSError, ValueError, KeyError) as error:
         first_line = str(error).splitlines()[0]
         raise ArtifactError(f"{folder} is no transformers checkpoint: {first_line}") from None
-    moved: PreTrainedModel = model.to(device or torch.device("cpu"))
+    moved: PreTrainedModel = model.to(device or torch.device("cpu"))  # type: ignore[arg-type]
     return moved
 
 
@@ -135,7 +143,7 @@ def _multiplies_bf16(device: "torch.device") -> bool:
     import torch
 
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(getattr(torch.cpu, probe, bool)() for probe in probes)

@@ -24,7 +24,7 @@ def pack(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], context: in
     encoded: Any = tokenizer(
         list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
     )["input_ids"]
-    end = int(tokenizer.eos_token_id)  # type: ignore[arg-type]
+    end = int(tokenizer.eos_token_id)
     stream: list[int] = []
     for ids in encoded:
         stream.append(end)

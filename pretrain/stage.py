@@ -23,7 +23,6 @@ from pretrain.model import Compute, ModelShape
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pretrain.evaluate import EvalSet
 
 __all__ = ["PretrainConfig", "run"]
 
@@ -54,7 +53,7 @@ class PretrainConfig(Section):
     """Blocks of held-out public text used for bpb."""
     checkpoint_every: int = Field(50, ge=1)
     """Steps between checkpoints."""
-    prompts: list[str] = ["The country is", "In the year", "The capital city", "Water", "She was"]
+    prompts: tuple[str, ...] = ("The country is", "In the year", "The capital city", "She was")
     """Prompts of the samples."""
     model: ModelShape = ModelShape()
     """Size of the model."""
@@ -91,7 +90,7 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
         texts = corpus_texts(corpus, "train")
         model, tokenizer = _fresh(section, texts)
         data, tokens = pack(tokenizer, texts, section.context), section.tokens
-        model.to(device)
+        model = model.to(device)  # type: ignore[arg-type]
     heldout = eval_set(
         tokenizer, corpus_texts(corpus, "heldout"), section.context, section.eval_blocks
     )
@@ -123,7 +122,7 @@ def _fresh(
     from pretrain.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(texts, section.model.vocab, section.context)
-    end = int(tokenizer.eos_token_id)  # type: ignore[arg-type]
+    end = int(tokenizer.eos_token_id)
     return build_model(section.model, section.context, end, section.seed), tokenizer
 
 
@@ -165,9 +164,7 @@ def _save(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder
     tokenizer.save_pretrained(folder)
 
 
-def _fragment(
-    metrics: dict[str, Any], log: list[dict[str, Any]], samples: dict[str, str]
-) -> str:
+def _fragment(metrics: dict[str, Any], log: list[dict[str, Any]], samples: dict[str, str]) -> str:
     facts = (
         f"{metrics['parameters']:,} parameters, {metrics['tokens']:,} training tokens of public "
         f"text. Held-out public text: {metrics['public_bpb_at_start']:.3f} bits per byte before, "
@@ -180,5 +177,7 @@ def _fragment(
         axes.plot([r["step"] for r in log], [r["loss"] for r in log], linewidth=1.2)
         axes.set(xlabel="step", ylabel="training loss (nats per token)")
         parts.append(report.figure(fig, "Training loss on public text"))
-    parts.append(report.details("Samples", report.table(["prompt", "continuation"], samples.items())))
+    parts.append(
+        report.details("Samples", report.table(["prompt", "continuation"], samples.items()))
+    )
     return report.section("The root: pretraining on public text", *parts)

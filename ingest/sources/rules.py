@@ -59,6 +59,9 @@ class SiteRules:
             return Outcome(target, "robots-unreachable", problem, asked=False)
         if not rules.allows(self._agent, target.url):
             return Outcome(target, "robots", "disallowed", asked=False)
+        delay = rules.crawl_delay(self._agent) or 0.0
+        if delay > self._fetcher.config.max_crawl_delay_s:
+            return Outcome(target, "robots", f"Crawl-delay of {delay:g} s", asked=False)
         if target.kind == "page":
             refused = optout.from_robots(rules, self._agent, target.url)
             if refused:

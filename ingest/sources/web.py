@@ -35,7 +35,7 @@ class WebConfig(FetchConfig):
     seeds_file: str | None = None
     """A text file with one address a line; `#` starts a comment."""
     hosts: tuple[str, ...] = ()
-    """Further hosts in scope; those of the seeds always are."""
+    """Further hosts in scope (`host` or `host:port`); those of the seeds are, www. or not."""
     sitemaps: bool = True
     """Start also from the sitemaps that the seeds' robots.txt names."""
     max_depth: int = Field(default=3, ge=0)
@@ -104,7 +104,8 @@ class Crawler:
         self.frontier = frontier
         self.fetcher = Fetcher(config, config.threads)
         self.rules = SiteRules(self.fetcher, frontier)
-        self.scope = {urlsplit(seed).netloc for seed in seeds} | set(config.hosts)
+        hosts = [urlsplit(seed).netloc for seed in seeds] + list(config.hosts)
+        self.scope = {_site(host) for host in hosts}
         self.bounds = Bounds(config.agent, config.max_depth, config.max_redirects, self._in_scope)
         self._stop_at = time.monotonic() + 60.0 * config.max_minutes
 
@@ -208,4 +209,9 @@ class Crawler:
         self.frontier.commit()
 
     def _in_scope(self, url: str) -> bool:
-        return urlsplit(url).netloc in self.scope
+        return _site(urlsplit(url).netloc) in self.scope
+
+
+def _site(host: str) -> str:
+    """Most sites send `example.org` to `www.example.org` or back: the two are one scope."""
+    return host.lower().removeprefix("www.")

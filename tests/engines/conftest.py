@@ -1,7 +1,10 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +51,28 @@ def make_plan(tmp_path: Path) -> Callable[..., Path]:
         return plan
 
     return make
+
+
+@pytest.fixture
+def no_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails if a process or a file of an engine is there after the test."""
+    assert tmp_path.exists()  # made before temporary files move
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as place:
+        # Engines tell their processes of folders in here.
+        monkeypatch.setattr("tempfile.tempdir", place)
+        yield
+        end = time.monotonic() + 5
+        while _told_of(place) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert _told_of(place) == []
+        assert list(Path(place).iterdir()) == []
+
+
+def _told_of(place: str) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            told = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+            if place.encode() in told:
+                found.append(process.name)
+    return found

@@ -74,7 +74,11 @@ def test_private_keys_are_for_the_owner_only(tmp_path: Path) -> None:
 
 def test_the_authority_can_sign_nothing_more(tmp_path: Path) -> None:
     make_server_keys(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ca.pem", "server.key", "server.pem"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "ca.pem",
+        "server.key",
+        "server.pem",
+    ]
     ca = x509.load_pem_x509_certificate((tmp_path / "ca.pem").read_bytes())
     assert b"BEGIN" in (tmp_path / "server.key").read_bytes()
     assert ca.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0

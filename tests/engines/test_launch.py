@@ -71,8 +71,10 @@ with flower(Path({str(tmp_path)!r}), Path({str(tmp_path)!r})) as tools:
 
 def test_a_child_that_ends_is_reported_with_its_last_line(tmp_path: Path) -> None:
     with flower(tmp_path / "home", tmp_path / "logs") as tools:
-        tools.start("silo", [sys.executable, "-c", "print('started'); print('no text in the shard')"])
-        with pytest.raises(EngineError, match="the silo ended .no text in the shard."):
+        tools.start(
+            "silo", [sys.executable, "-c", "print('started'); print('no text in the shard')"]
+        )
+        with pytest.raises(EngineError, match=r"the silo ended \(no text in the shard\)"):
             tools.wait_for(lambda: False, "the silo")
 
 

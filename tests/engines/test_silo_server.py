@@ -32,7 +32,10 @@ class SlowSilo:
 
 
 def test_each_silo_answers_on_its_own_socket() -> None:
-    with short_folder() as folder, serve({"a b": EchoSilo(1), "c": EchoSilo(2)}, folder / "s") as at:
+    with (
+        short_folder() as folder,
+        serve({"a b": EchoSilo(1), "c": EchoSilo(2)}, folder / "s") as at,
+    ):
         for name, number in (("a b", 1), ("c", 2)):
             header, buffers = unpack(ask_over_unix_socket(str(at[name]), TRAIN))
             assert header["info"] == {"client": f"client-{number}"}

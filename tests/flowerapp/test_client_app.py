@@ -1,7 +1,6 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ APP = Path(__file__).parents[2] / "flowerapp"
 
 
 @pytest.fixture(autouse=True)
-def _identity() -> Iterator[None]:
+def _identity() -> None:
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
-    yield
 
 
 def context(**node: Any) -> Context:
@@ -56,7 +54,7 @@ def test_the_message_reaches_the_silo_and_its_answer_the_server(kind: str) -> No
 
 def test_an_empty_message_is_a_request_too() -> None:
     bare = Message(RecordDict(), dst_node_id=7, message_type="query")
-    reply = client_app(lambda _, frame: pack({}, {}))(bare, context(silo="x"))
+    reply = client_app(lambda _, __: pack({}, {}))(bare, context(silo="x"))
     assert "arrays" not in reply.content
     assert dict(reply.content["info"]) == {}
 

@@ -1,86 +1,27 @@
-"""A small web server that does what a test tells it, and a demo run that several tests read."""
+"""Fixtures: a server that obeys the test, and a small demo run that several tests read."""
 
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from webserver import Site, serve
 
 from commonroot.artifact import Artifact
 from ingest import clean, gather
 from ingest.demo.site import DemoConfig
 from ingest.sources.web import WebConfig
 
-HOST = "site.example"
-
-Route = Callable[[BaseHTTPRequestHandler], None] | tuple[int, dict[str, str], bytes] | str
-
-
-class Site:
-    """Routes by path; `seen` lists the paths that were asked for."""
-
-    def __init__(self) -> None:
-        self.routes: dict[str, Route] = {}
-        self.seen: list[str] = []
-        self.port = 0
-
-    @property
-    def connect(self) -> dict[str, str]:
-        return {f"{HOST}:80": f"127.0.0.1:{self.port}"}
-
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    told = Site()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            told.seen.append(self.path)
-            route = told.routes.get(self.path, (404, {}, b"nothing here"))
-            if callable(route):
-                self.close_connection = True
-                route(self)
-                return
-            if isinstance(route, str):
-                route = (200, {"Content-Type": "text/html; charset=utf-8"}, route.encode())
-            status, headers, body = route
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        block_on_close = False
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            return
-
-    server = Server(("127.0.0.1", 0), Handler)
-    told.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield told
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def demo_config(pages: int = 80) -> gather.GatherConfig:
-    return gather.GatherConfig(web=WebConfig(max_pages=1000), demo=DemoConfig(pages=pages))
+    with serve() as told:
+        yield told
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artifact, Artifact]:
     """(run folder, 1-web, 2-corpus) of a small demo."""
     run_dir = tmp_path_factory.mktemp("demo")
-    web = gather.run(demo_config(), run_dir)
+    config = gather.GatherConfig(web=WebConfig(max_pages=1000), demo=DemoConfig(pages=80))
+    web = gather.run(config, run_dir)
     return run_dir, web, clean.run(clean.CleanConfig(), run_dir)

@@ -50,10 +50,16 @@ def test_comment_openers_do_not_stall_the_link_reader() -> None:
 
 
 def test_sitemaps() -> None:
-    urls = b"<urlset xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'><url><loc> http://X.example/a </loc></url><url><loc>ftp://x</loc>"
+    urls = (
+        b"<urlset xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'>"
+        b"<url><loc> http://X.example/a </loc></url><url><loc>ftp://x</loc>"
+    )
     assert sitemap_urls(urls) == (["http://x.example/a"], [])
     index = b"<sitemapindex><sitemap><loc>http://x.example/s.xml</loc></sitemap></sitemapindex>"
     assert sitemap_urls(index) == ([], ["http://x.example/s.xml"])
     assert sitemap_urls(b"not xml at all") == ([], [])
-    entity = b"<!DOCTYPE u [<!ENTITY e SYSTEM 'file:///etc/hostname'>]><urlset><url><loc>http://x.example/&e;</loc></url></urlset>"
+    entity = (
+        b"<!DOCTYPE u [<!ENTITY e SYSTEM 'file:///etc/hostname'>]>"
+        b"<urlset><url><loc>http://x.example/&e;</loc></url></urlset>"
+    )
     assert sitemap_urls(entity)[0] in ([], ["http://x.example/"])

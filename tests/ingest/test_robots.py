@@ -18,7 +18,12 @@ from ingest.robots import allowed, parse
         ("User-agent: *\nDisallow: /a*b*c", "rootbot", "/a1b2c3", False),
         ("User-agent: *\nDisallow: /a*b*c", "rootbot", "/a1c2b3", True),
         ("User-agent: *\nDisallow: /a*a$", "rootbot", "/a", True),
-        ("User-agent: *\nDisallow: /\n\nUser-agent: rootbot\nAllow: /", "rootbot/2.0 (+x)", "/a", True),
+        (
+            "User-agent: *\nDisallow: /\n\nUser-agent: rootbot\nAllow: /",
+            "rootbot/2 (x)",
+            "/a",
+            True,
+        ),
         ("User-agent: RootBot\nDisallow: /", "rootbot", "/a", False),
         ("User-agent: root\nDisallow: /", "rootbot", "/a", True),
         ("User-agent: a\nUser-agent: rootbot\nDisallow: /", "rootbot", "/a", False),
@@ -36,7 +41,8 @@ def test_rules(lines: str, agent: str, path: str, expected: bool) -> None:
 
 
 def test_groups_of_one_agent_are_merged() -> None:
-    text = b"User-agent: rootbot\nDisallow: /a\n\nUser-agent: other\n\nUser-agent: rootbot\nDisallow: /b"
+    text = b"User-agent: rootbot\nDisallow: /a\n\nUser-agent: other\nDisallow:\n"
+    text += b"User-agent: rootbot\nDisallow: /b"
     assert not allowed(text, "rootbot", "http://x.example/a")
     assert not allowed(text, "rootbot", "http://x.example/b")
 

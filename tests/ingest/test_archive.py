@@ -1,0 +1,82 @@
+"""The web archive: stock readers read it, a cut or damaged file costs one record."""
+
+from pathlib import Path
+
+from warcio.archiveiterator import ArchiveIterator
+
+from ingest.archive import Archive, Damaged, Stored, read_archive
+from ingest.fetch import Response
+
+
+def _response(index: int, body: bytes | None = None) -> Response:
+    return Response(
+        f"http://x.example/{index}?q=1",
+        200,
+        "OK",
+        (("Content-Type", "text/html"), ("Content-Encoding", "gzip"), ("X-Robots-Tag", "all")),
+        body if body is not None else b"<p>page %d</p>" % index,
+        "192.0.2.7",
+        "2026-01-02T03:04:05Z",
+        (("User-Agent", "commonroot/0"),),
+    )
+
+
+def _write(path: Path, count: int) -> list[int]:
+    with Archive(path, 0) as warc:
+        offsets = []
+        for index in range(count):
+            warc.add(_response(index))
+            offsets.append(warc.commit())
+    return offsets
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    _write(tmp_path / "a.warc.gz", 3)
+    items = [item for item in read_archive(tmp_path / "a.warc.gz") if isinstance(item, Stored)]
+    assert [item.body for item in items] == [b"<p>page 0</p>", b"<p>page 1</p>", b"<p>page 2</p>"]
+    assert items[1].url == "http://x.example/1?q=1"
+    assert items[1].fetched_at == "2026-01-02T03:04:05Z"
+    assert items[1].header("x-robots-tag") == "all"
+    assert items[1].header("content-encoding") == ""  # the body is stored decoded
+
+
+def test_a_stock_reader_finds_request_response_and_address(tmp_path: Path) -> None:
+    _write(tmp_path / "a.warc.gz", 1)
+    with open(tmp_path / "a.warc.gz", "rb") as file:
+        records = [
+            (record.rec_type, record.rec_headers.get_header("WARC-IP-Address"))
+            for record in ArchiveIterator(file)
+        ]
+    assert records == [("warcinfo", None), ("response", "192.0.2.7"), ("request", None)]
+
+
+def test_writing_goes_on_at_a_committed_offset(tmp_path: Path) -> None:
+    path = tmp_path / "a.warc.gz"
+    offsets = _write(path, 3)
+    with Archive(path, offsets[0]) as warc:
+        warc.add(_response(7))
+    bodies = [item.body for item in read_archive(path) if isinstance(item, Stored)]
+    assert bodies == [b"<p>page 0</p>", b"<p>page 7</p>"]
+
+
+def test_one_damaged_record_costs_one_record(tmp_path: Path) -> None:
+    path = tmp_path / "a.warc.gz"
+    offsets = _write(path, 4)
+    data = bytearray(path.read_bytes())
+    for place in range(offsets[0] + 30, offsets[0] + 90):
+        data[place] ^= 0xFF
+    path.write_bytes(data)
+    items = list(read_archive(path))
+    assert sum(isinstance(item, Damaged) for item in items) == 1
+    bodies = [item.body for item in items if isinstance(item, Stored)]
+    assert bodies == [b"<p>page 0</p>", b"<p>page 2</p>", b"<p>page 3</p>"]
+
+
+def test_a_file_that_ends_early_and_one_that_is_noise(tmp_path: Path) -> None:
+    path = tmp_path / "a.warc.gz"
+    offsets = _write(path, 2)
+    path.write_bytes(path.read_bytes()[: offsets[0] + 100])
+    items = list(read_archive(path))
+    assert [item.body for item in items if isinstance(item, Stored)] == [b"<p>page 0</p>"]
+    path.write_bytes(bytes(range(256)) * 10)
+    assert [type(item) for item in read_archive(path)] == [Damaged]

@@ -1,0 +1,131 @@
+"""From bytes to a text that is worth keeping: characters, extraction, language, quality."""
+
+import pytest
+
+from ingest.decode import decode
+from ingest.extract import extract
+from ingest.language import language_of
+from ingest.quality import QualityConfig, quality_reason
+
+PROSE = (
+    "The river rises in the hills above the town and runs west for forty miles. In spring it "
+    "carries snow water and the meadows along its banks are flooded for a week or two. People "
+    "have built mills here since the Middle Ages, and some of them still turn. "
+)
+MILL = (
+    "The upper mill was owned by one family until the great flood, when its wheel was torn away "
+    "and found again in a field two miles further down. They sold the stones and moved to town."
+)
+FISH = (
+    "Fish have come back since the tannery closed. Anglers count trout and grayling each autumn, "
+    "and a small hatchery that volunteers run has set free more than nine thousand salmon."
+)
+LONG = "\n".join([PROSE.strip(), MILL, FISH])
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "expected"),
+    [
+        ("é".encode(), "text/html", "é"),
+        ("é".encode("cp1252"), "text/html; charset=utf-8", "é"),
+        ("é".encode(), "text/html; charset=iso-8859-1", "é"),
+        ("é “q”".encode("cp1252"), "text/html; charset=iso-8859-1", "é “q”"),
+        ("привет".encode("koi8-r"), "text/html; charset=KOI8-R", "привет"),
+        (
+            b"<meta charset='shift_jis'>" + "日本".encode("shift_jis"),
+            "",
+            "<meta charset='shift_jis'>日本",
+        ),
+        ("é".encode("utf-16"), "text/html", "é"),
+        (b"\xef\xbb\xbfa", "", "a"),
+        (b"a\xff", "text/html; charset=no-such-thing", "aÿ"),
+        (b"a\xff", "text/html; charset=rot13", "aÿ"),
+    ],
+)
+def test_decoding(body: bytes, header: str, expected: str) -> None:
+    assert decode(body, header) == expected
+
+
+def _page(before: str, after: str) -> bytes:
+    paragraphs = "".join(f"<p>{line}</p>" for line in LONG.split("\n"))
+    return (
+        "<html><head><title>Mills &amp; more</title></head><body><nav><a href=/>Start</a>"
+        f"<a href=/b>Products</a></nav>{before}<h1>Mills</h1>{paragraphs}{after}"
+        "<footer>All rights reserved. Imprint. Privacy.</footer></body></html>"
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<article>", "</article>"),
+        ("<div id='content'>", "</div>"),
+        ("<table><tr><td><a href=/x>Menu entry</a></td><td class='post'>", "</td></tr></table>"),
+    ],
+)
+def test_main_text_without_the_clutter(before: str, after: str) -> None:
+    document = extract(_page(before, after), "http://x.example/")
+    assert document is not None
+    assert all(line in document.text.split("\n") for line in LONG.split("\n"))
+    for clutter in ("Products", "Imprint", "Menu entry", "|"):
+        assert clutter not in document.text
+    assert document.title == "Mills & more"
+
+
+def test_pages_without_text() -> None:
+    assert extract(b"") is None
+    assert extract(b"<html><body></body></html>") is None
+    assert extract(b"   ", content_type="text/plain") is None
+
+
+def test_plain_text_is_taken_as_it_is() -> None:
+    document = extract(b"one \t two\r\n\r\n\r\n\r\nthree\x00", content_type="text/plain")
+    assert document is not None
+    assert document.text == "one two\n\nthree"
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        (PROSE, "en"),
+        ("La rivière prend sa source dans les collines et coule vers l'ouest.", "fr"),
+        ("El río nace en las colinas que dominan la ciudad y corre hacia el oeste.", "es"),
+        ("", "und"),
+    ],
+)
+def test_languages(text: str, language: str) -> None:
+    assert language_of(text)[0] == language
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (LONG, None),
+        ("Too short to be of use.", "too-few-words"),
+        ("Lorem ipsum dolor sit amet. " + LONG, "lorem-ipsum"),
+        (LONG + "{};" * 60, "source-code"),
+        ("\n".join([*(f"Home page {i}" for i in range(30)), LONG]), "short-lines"),
+        ("\n".join(f"- item {PROSE[i : i + 40]}" for i in range(30)), "bullets"),
+        (" ".join(f"{i} {i * 7}" for i in range(100, 200)) + " " + PROSE, "too-few-letters"),
+        ("\n".join([PROSE] * 6), "repeated-lines"),
+        ("cheap watches best deals " * 40, "no-sentences"),
+        ("cheap watches best deals. " * 40, "stop-words"),
+        ("the water of that river and the water of that mill have water. " * 9, "top-2-gram"),
+        ("# " * 40 + LONG, "symbols"),
+        ("a b c d e f " * 20 + ".", "words-too-short"),
+        ("extraordinarily incomprehensible " * 40 + ".", "words-too-long"),
+    ],
+)
+def test_quality_names_its_reason(text: str, reason: str | None) -> None:
+    assert quality_reason(text, "en", QualityConfig()) == reason
+
+
+def test_function_words_are_asked_of_english_only() -> None:
+    french = "La rivière prend sa source dans les collines puis coule longtemps vers la mer. "
+    varied = " ".join(
+        f"{french}Le moulin numéro {word} tourne encore aujourd'hui pour nous."
+        for word in ("un", "deux", "trois", "quatre", "cinq")
+    )
+    config = QualityConfig(max_repeated_ngrams=1.0, max_top_ngram=1.0)
+    assert quality_reason(varied, "fr", config) is None
+    assert quality_reason(varied, "en", config) == "stop-words"

@@ -147,6 +147,14 @@ def plan(config: Config = DEMO, run: Run = RUN_DIR, set_: Set = None) -> None:
         print(line)
 
 
+@app.command("config")
+def config_reference() -> None:
+    """Print the reference of every config key (docs/config.md)."""
+    from commonroot.config import document
+
+    print(document(_models()), end="")
+
+
 @app.command()
 def server(
     run: Run = RUN_DIR,

@@ -3,7 +3,7 @@
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from commonroot.errors import ConfigError
 
-__all__ = ["Section", "Tables", "load_tables", "parse_section"]
+__all__ = ["Section", "Tables", "document", "load_tables", "parse_section"]
 
 Tables = dict[str, dict[str, Any]]
 
@@ -52,6 +52,32 @@ def parse_section(model: type[S], name: str, tables: Tables) -> S:
         return model.model_validate(tables.get(name, {}))
     except ValidationError as error:
         raise ConfigError(_explain(model, name, error)) from None
+
+
+def document(models: Mapping[str, type[Section]]) -> str:
+    """The reference of all tables as Markdown, made from the models themselves."""
+    head = "# Configuration\n\nEvery key, its default and its bounds; made by `commonroot config`.\n"
+    return head + "".join(_document(name, model) for name, model in models.items())
+
+
+def _document(name: str, model: type[Section]) -> str:
+    rows, inner = [], []
+    for key, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            inner.append(_document(f"{name}.{key}", field.annotation))
+            continue
+        default = field.get_default(call_default_factory=True)
+        bounds = ", ".join(_bound(rule) for rule in field.metadata)
+        text = " ".join((field.description or "").split())
+        rows.append(f"| `{key}` | `{json.dumps(default, default=str)}` | {bounds} | {text} |")
+    table = "| key | default | bounds | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    return f"\n## [{name}]\n\n" + (table if rows else "") + "".join(inner)
+
+
+def _bound(rule: Any) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "pattern": "like"}
+    given = ((signs[key], getattr(rule, key, None)) for key in signs)
+    return " ".join(f"{sign} {value}".replace("|", "\\|") for sign, value in given if value is not None)
 
 
 def _apply(tables: Tables, override: str) -> None:

@@ -1,4 +1,4 @@
-"""What other packages may add, by entry point: sources of text and federated strategies."""
+"""What other packages may add, by entry point: federated strategies (`commonroot.strategies`)."""
 
 from importlib.metadata import entry_points
 from typing import Any

@@ -159,7 +159,9 @@ def _check_chain(release: Artifact, ancestors: Mapping[str, Mapping[str, Any]]) 
     recomputed = []
     for kind, entry in ancestors.items():
         if not entry[WITHHELD]:
-            if _digest({k: v for k, v in entry.items() if k != WITHHELD}) != digests[kind]:
+            record = {k: v for k, v in entry.items() if k != WITHHELD}
+            record["files"] = {name: {"sha256": s} for name, s in entry["files"].items()}
+            if _digest(record) != digests[kind]:
                 raise ArtifactError(f"{file}: the digest of {kind} does not follow from its record")
             recomputed.append(kind)
         _check_parents(file, entry.get("parents", {}), digests)
@@ -175,7 +177,7 @@ def _check_copies(
     release: Artifact, ancestors: Mapping[str, Mapping[str, Any]], copied: Mapping[str, str]
 ) -> str:
     for name, kind in copied.items():
-        sealed = ancestors[kind]["files"][name]["sha256"]
+        sealed = ancestors[kind]["files"][name]
         if release.manifest["files"][name]["sha256"] != sealed:
             raise ArtifactError(f"{release.path / name} is not the file that {kind} holds")
     origins = " and ".join(sorted(set(copied.values())))

@@ -103,7 +103,7 @@ does harm; finding out what a client's texts say.
 ## Limitations
 
 - With {parameters:,} parameters it invents names, numbers and events, fluently or not.
-- Context: {window}. Languages other than those listed above are not covered.
+- Context: {window}. Languages other than those in the header are not covered.
 - It repeats the biases of its public pages and of its clients' texts. Nothing was done to align it.
 - Fine-tuning can make it forget public text: see the column *public* below.
 - It may have learned private passages by heart: see *Privacy*."""

@@ -48,7 +48,11 @@ def _every_arm(stages: Stages) -> str:
         if arm in metrics
     ]
     share = metrics["share_of_central_gain"]
-    gained = f" The rounds gained {share:.0%} of what pooling all text would have." if share else ""
+    gained = (
+        ""
+        if share is None
+        else f" The rounds gained {share:.0%} of what pooling all text would have."
+    )
     return (
         f"{markdown_table(['model', 'own', 'union', 'public'], rows)}\n\n"
         f"Personalised beats local only on own text for {metrics['personalised_beats_local']} of "
@@ -79,7 +83,7 @@ def privacy(stages: Stages, tensors: Sequence[str]) -> str:
     replies = sum(len(record["cohort"]) - len(record["excluded"]) for record in log)
     return f"""## Privacy
 
-What left the clients: {replies} weight deltas ({_allowed(federated, tensors)}),
+What left the clients and was used: {replies} weight deltas ({_allowed(federated, tensors)}),
 {metrics["bytes_up"]:,} bytes in all; with each of them its token count, loss and norm; and bpb
 figures from evaluations. No text. Each client keeps a hash-chained ledger of what it sent.
 {metrics["bytes_down"]:,} bytes of weights went down for training.

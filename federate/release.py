@@ -70,17 +70,10 @@ class ReleaseConfig(Section):
 
 def run(section: ReleaseConfig, run_dir: Path) -> Artifact:
     """Build `run_dir`/7-release. Raises ArtifactError if the stages do not fit together."""
-    stages = {
-        kind: load_artifact(run_dir / folder, kind)
-        for folder, kind in (
-            ("1-web", "web"),
-            ("2-corpus", "corpus"),
-            ("3-base", "base"),
-            ("5-federated", "federated"),
-        )
-    }
+    folders = ["1-web", "2-corpus", "3-base", "5-federated"]
     if (run_dir / "6-comparison").is_dir():
-        stages["comparison"] = load_artifact(run_dir / "6-comparison", "comparison")
+        folders.append("6-comparison")
+    stages = {name[2:]: load_artifact(run_dir / name, name[2:]) for name in folders}
     _check_links(stages)
     parents = [stage for kind, stage in stages.items() if kind != "web"]
     return build_artifact(
@@ -118,15 +111,10 @@ def _make(
     parameters, tensors = _check_loads(work.path)
     sources = source_lines(stages["corpus"].path)
     write_atomic(work.path / SOURCES, sources)
-    names = [] if section.client_names else _client_names(federated)
-    ancestors = [_record(stage, names) for stage in stages.values()]
-    if "shards" in federated.manifest["parents"]:
-        digest = federated.manifest["parents"]["shards"]
-        ancestors.insert(3, {"kind": "shards", "digest": digest, WITHHELD: ["all but the digest"]})
     count = sources.count("\n")
-    lineage = {
+    lineage: dict[str, Any] = {
         "format": 1,
-        "ancestors": ancestors,
+        "ancestors": _ancestors(stages, [] if section.client_names else _client_names(federated)),
         "copied": dict.fromkeys(copied, "federated"),
         "sources": {"file": SOURCES, "sha256": text_sha256(sources), "documents": count},
     }
@@ -138,13 +126,8 @@ def _make(
         for path in sorted(work.path.iterdir())
         if not path.name.startswith(".") and path.name != report.FRAGMENT
     }
-    write_atomic(work.path / report.FRAGMENT, _fragment(ancestors, sizes))
-    return {
-        "parameters": parameters,
-        "documents": count,
-        "licence": section.licence,
-        "model_bytes": sum(s for name, s in sizes.items() if name.endswith(".safetensors")),
-    }
+    write_atomic(work.path / report.FRAGMENT, _fragment(lineage["ancestors"], sizes))
+    return {"parameters": parameters, "documents": count, "bytes": sum(sizes.values())}
 
 
 def _copy_model(source: Path, target: Path) -> list[str]:
@@ -177,23 +160,42 @@ def _client_names(federated: Artifact) -> list[str]:
     return [*clients, *federated.metrics.get("left_out", {})]
 
 
+def _ancestors(stages: dict[str, Artifact], names: list[str]) -> list[dict[str, Any]]:
+    records = [_record(stage, names) for stage in stages.values()]
+    shards = stages["federated"].manifest["parents"].get("shards")
+    if shards:
+        records.insert(3, {"kind": "shards", "digest": shards, WITHHELD: ["all but the digest"]})
+    return records
+
+
 def _record(stage: Artifact, names: list[str]) -> dict[str, Any]:
-    """The stage's manifest without what is not for everybody; what was cut is listed."""
-    record = dict(stage.manifest)
+    """The stage's manifest without what is not for everybody; what was cut is listed.
+
+    A file stands there with what the stage's digest holds of it, which is equal in equal runs.
+    """
+    files = stage.manifest["files"].items()
+    record = {**stage.manifest, "files": {n: e.get("content", e["sha256"]) for n, e in files}}
     after_shards = stage.kind in ("federated", "comparison")
+    record["config"] = _without_operator(record["config"])
     for part in ("config", "inputs", "metrics"):
         record[part] = _public(record[part], names if after_shards else [])
     cut = [part for part in ("config", "inputs", "metrics") if record[part] != stage.manifest[part]]
     return {**record, WITHHELD: cut}
 
 
+def _without_operator(config: Any) -> Any:
+    if not isinstance(config, Mapping):
+        return config
+    return {
+        key: "" if key in OWN_BUSINESS and value else _without_operator(value)
+        for key, value in config.items()
+    }
+
+
 def _public(value: Any, names: list[str]) -> Any:
+    """`value` without the entries that name a client or a place on this machine."""
     if isinstance(value, Mapping):
-        return {
-            key: "" if key in OWN_BUSINESS and part else _public(part, names)
-            for key, part in value.items()
-            if not _tells(key, names)
-        }
+        return {k: _public(v, names) for k, v in value.items() if not _tells(k, names)}
     if isinstance(value, list | tuple):
         return [_public(part, names) for part in value if not _tells(part, names)]
     return "" if _tells(value, names) else value

@@ -120,6 +120,8 @@ def _job(stored: Stored, config: CleanConfig) -> Job:
 
 
 def _lost(job: Job, lost: Lost) -> Finding:
+    if lost.reason in ("ImportError", "ModuleNotFoundError"):
+        raise DataError("a library that reads pages is missing: run `make setup`")
     return Finding(job.url, job.offset, job.fetched_at, f"unreadable-{lost.reason}")
 
 

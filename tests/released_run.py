@@ -58,9 +58,9 @@ def build_run(
     return run_release(release or ReleaseConfig(), run_dir)
 
 
-def build_web(run_dir: Path, contact: str = "") -> Artifact:
+def build_web(run_dir: Path, contact: str = "", archive: bytes = b"archive") -> Artifact:
     def make(work: Workspace) -> dict[str, Any]:
-        write_atomic(work.path / "pages.warc.gz", b"\x1f\x8b not really a web archive")
+        write_atomic(work.path / "pages.warc.gz", archive)
         work.volatile("pages.warc.gz", text_sha256("pages"))
         write_atomic(work.path / "fetches.jsonl", '{"url": "https://site.example/"}\n')
         return {"addresses": 31, "kept": 30}
@@ -122,6 +122,9 @@ def build_federated(
         for pattern in ("*.safetensors", "*config.json", "tokenizer.json"):
             for file in base.path.glob(pattern):
                 shutil.copy(file, work.path)
+        tokenizer = work.path / "tokenizer_config.json"
+        traced = {**json.loads(tokenizer.read_text("utf-8")), "name_or_path": str(base.path)}
+        tokenizer.write_text(json.dumps(traced), encoding="utf-8")
         row = {"bpb": 2.5, "personal_bpb": 2.4, "personal_tokens": 100, "personal_chosen": 1}
         write_atomic(work.path / "clients.json", json.dumps(dict.fromkeys(NAMES, row)))
         record = {"cohort": NAMES, "excluded": {NAMES[0]: "late"}}

@@ -19,6 +19,8 @@ __all__ = ["ROOT", "run_app", "stage_app"]
 
 ROOT = Path(__file__).parents[2]
 """The app folder: `pyproject.toml` and `flowerapp/`."""
+CHATTER = re.compile(r"m(INFO|WARNING) |^Using SuperLink|^Successfully installed|^\s*$")
+"""Flower's own lines: they go to the log file only."""
 RAISED = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt)(: |$)")
 
 
@@ -42,7 +44,7 @@ def _only_python(_: str, names: list[str]) -> list[str]:
 def run_app(tools: Flower, app: Path, plan: Path, federation: str = "") -> None:
     """`flwr run`, then wait; EngineError unless the run ends `finished:completed`.
 
-    The app's own output is copied to stderr line by line and to `<logs>/app.log`.
+    What the app prints is copied to stderr, and with Flower's own lines to `<logs>/app.log`.
     """
     settings = tools.home / "run.toml"
     settings.write_text(f"plan = {toml_string(plan.resolve())}\n")
@@ -75,8 +77,9 @@ def _follow(tools: Flower, run_id: str) -> str:
     ):
         try:
             for line in stream.stdout or ():
-                print(line, end="", file=sys.stderr)
                 log.write(line)
+                if not CHATTER.search(line):
+                    print(line, end="", file=sys.stderr)
                 reason = line.strip() if RAISED.match(line) else reason
         except BaseException:
             stream.kill()

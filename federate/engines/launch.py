@@ -142,13 +142,25 @@ def toml_string(value: object) -> str:
 
 
 def _watch(mark: str) -> None:
-    """Wait until the input ends, then kill what carries the mark (where there is a /proc)."""
+    """Wait until the input ends, then kill what carries the mark and what that has started.
+
+    Needs /proc; elsewhere Flower's processes notice by themselves that their parent is gone.
+    """
     sys.stdin.read()
     wanted = f"{MARK}={mark}".encode()
+    marked, parents = set(), {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
+            pid = int(folder.name)
+            parents[pid] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             if wanted in (folder / "environ").read_bytes():
-                os.kill(int(folder.name), signal.SIGKILL)
+                marked.add(pid)
+    # Ray's helpers write their title over their environment, and so over the mark.
+    while found := {pid for pid in parents if parents[pid] in marked} - marked:
+        marked |= found
+    for pid in marked:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager

@@ -134,6 +134,16 @@ def test_same_inputs_do_no_work_and_give_the_same_digest(release: Artifact, run_
     assert again.digest == release.digest
 
 
+def test_what_varies_between_equal_runs_does_not_reach_the_digest(
+    release: Artifact, run_dir: Path
+) -> None:
+    shutil.rmtree(run_dir / "1-web")
+    shutil.rmtree(run_dir / "7-release")
+    build_web(run_dir, archive=b"fetched another day")
+    assert run(ReleaseConfig(), run_dir).digest == release.digest
+    verify(run_dir)
+
+
 def test_without_comparison_the_clients_own_figures_are_given(run_dir: Path) -> None:
     shutil.rmtree(run_dir / "6-comparison")
     card = _card(run(ReleaseConfig(), run_dir))

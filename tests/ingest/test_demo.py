@@ -196,10 +196,9 @@ def _run(tmp_path: Path, what: str, run_dir: Path, moment: int) -> int:
 
 @pytest.mark.slow
 def test_a_gather_that_was_killed_ends_as_if_it_was_not(demo: Demo, tmp_path: Path) -> None:
-    run_dir, deaths = tmp_path / "run", 0
-    for moment in (1, 2, 3, 2, 1, 3):
-        deaths += _run(tmp_path, "gather", run_dir, moment) == -signal.SIGKILL
-    assert deaths >= 4
+    run_dir = tmp_path / "run"
+    for moment in (1, 3, 2):
+        assert _run(tmp_path, "gather", run_dir, moment) == -signal.SIGKILL
     assert _run(tmp_path, "gather", run_dir, 10_000) == 0
     web = load_artifact(run_dir / gather.FOLDER, gather.KIND)
     assert web.digest == demo[1].digest

@@ -8,14 +8,15 @@ PY     := .venv/bin/python
 CR     := .venv/bin/commonroot
 ARGS    = --config $(CONFIG) --run $(RUN) $(OWN)
 
-# make run PRIVATE="notes/siteA notes/siteB" URLS=my-urls.txt: the same on one's own text and pages.
+# make run PRIVATE="notes/siteA notes/siteB" URLS=my-urls.txt: the same on one's own text and pages
+# (without URLS the public side is the demo's, without PRIVATE the private side is).
 comma  := ,
 empty  :=
 space  := $(empty) $(empty)
 ifneq ($(strip $(PRIVATE)$(URLS)),)
 CONFIG := configs/mine.toml
-OWN    += $(if $(URLS),--set gather.web.seeds_file="'$(URLS)'")
-OWN    += $(if $(PRIVATE),--set shards.folders="['$(subst $(space),'$(comma)',$(strip $(PRIVATE)))']")
+OWN    += $(if $(URLS),--set gather.web.seeds_file="'$(URLS)'",--set gather.demo.enabled=true)
+OWN    += $(if $(PRIVATE),--set shards.folders="['$(subst $(space),'$(comma)',$(strip $(PRIVATE)))']",--set shards.demo=true)
 endif
 OWN    += $(foreach pair,$(SET),--set $(pair))
 
@@ -24,8 +25,8 @@ export TOKENIZERS_PARALLELISM ?= false
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ingest gather clean-text pretrain federate compare release report verify \
-        generate publish server client submit plan lint test test-fast bench clean
+.PHONY: help setup run ingest pretrain federate compare release report verify \
+        generate publish server client register submit plan lint test test-fast bench clean
 
 help:  ## this text
 	@echo "make TARGET [CONFIG=$(CONFIG)] [RUN=$(RUN)] [SET='table.key=value …']"
@@ -77,6 +78,9 @@ server: setup  ## a Flower SuperLink over TLS, in the foreground
 
 client: setup  ## SHARD=folder: a silo and its Flower SuperNode, in the foreground
 	$(CR) client --shard "$(SHARD)" $(if $(NAME),--name "$(NAME)") $(ARGS)
+
+register: setup  ## KEY=node.pub: admit a client on another machine to the server
+	$(CR) register --key "$(KEY)" --run $(RUN)
 
 submit: setup  ## run the rounds over the clients that joined the server
 	$(CR) submit $(ARGS)

@@ -188,6 +188,19 @@ def client(
 
 
 @app.command()
+def register(
+    key: Annotated[Path, typer.Option(help="The client's node.pub.")],
+    run: Run = RUN_DIR,
+    ca: Annotated[Path | None, typer.Option(help="The server's ca.pem.")] = None,
+    superlink: str = "127.0.0.1:8443",
+) -> None:
+    """Admit a client on another machine to the server, once."""
+    from federate.engines import deployment
+
+    deployment.register(key, ca or run / "deploy" / "ca.pem", superlink)
+
+
+@app.command()
 def submit(
     config: Config = DEMO,
     run: Run = RUN_DIR,

@@ -56,7 +56,7 @@ def parse_section(model: type[S], name: str, tables: Tables) -> S:
 
 def document(models: Mapping[str, type[Section]]) -> str:
     """The reference of all tables as Markdown, made from the models themselves."""
-    head = "# Configuration\n\nEvery key, its default and its bounds; made by `commonroot config`.\n"
+    head = "# Configuration\n\nEvery key, its default, its bounds; made by `commonroot config`.\n"
     return head + "".join(_document(name, model) for name, model in models.items())
 
 
@@ -77,7 +77,8 @@ def _document(name: str, model: type[Section]) -> str:
 def _bound(rule: Any) -> str:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "pattern": "like"}
     given = ((signs[key], getattr(rule, key, None)) for key in signs)
-    return " ".join(f"{sign} {value}".replace("|", "\\|") for sign, value in given if value is not None)
+    said = " ".join(f"{sign} {value}" for sign, value in given if value is not None)
+    return said.replace("|", "\\|")
 
 
 def _apply(tables: Tables, override: str) -> None:

@@ -52,7 +52,8 @@ th,td{padding:6px 12px 6px 0;text-align:left;border-bottom:1px solid var(--line)
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 figure{margin:20px 0}figure svg{width:100%;height:auto}figcaption{color:var(--soft);font-size:14px}
 code,pre{font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
-pre{white-space:pre-wrap;background:#fff;border:1px solid var(--line);border-radius:6px;padding:12px}
+pre{white-space:pre-wrap;background:#fff;border:1px solid var(--line);border-radius:6px;
+ padding:12px}
 details{margin:12px 0}summary{cursor:pointer;color:var(--accent)}
 """
 

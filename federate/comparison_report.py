@@ -85,13 +85,14 @@ def _verdict(metrics: dict[str, Any], rounds: dict[str, Any]) -> str:
         ),
         _p(
             f"What left the clients: {rounds['bytes_up'] / 1e6:,.1f} MB of weight deltas over "
-            f"{rounds['rounds']} rounds, and no text. Deltas can give text away: see docs/privacy.md."
+            f"{rounds['rounds']} rounds, and no text. Deltas can give text away: see "
+            "docs/privacy.md."
         ),
         _p(
             f"What it cost: {rounds['private_tokens']:,} private tokens of training, "
-            f"{rounds['bytes_down'] / 1e6:,.1f} MB sent to clients, and public text that is now "
-            f"{metrics['federated']['public_bpb'] - metrics['base']['public_bpb']:+.3f} bits per "
-            "byte worse known than by the base."
+            f"{rounds['bytes_down'] / 1e6:,.1f} MB sent to clients. Held-out public text went from "
+            f"{metrics['base']['public_bpb']:.3f} bits per byte with the base to "
+            f"{metrics['federated']['public_bpb']:.3f}: what the model forgot of it."
         ),
     ]
     return "\n".join(lines)

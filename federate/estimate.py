@@ -17,6 +17,8 @@ __all__ = ["estimate"]
 FP32 = 4
 FORWARD_SHARE = 1 / 3
 """Cost of evaluating a token relative to training on it."""
+CLIENTS_OF_A_TABLE = 43
+"""Assumed where only reading a table would tell; the demo's number."""
 
 
 def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
@@ -27,12 +29,13 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
     local = federate.rounds * federate.cohort * _tokens(federate.local, pretrain.context)
     personal = _tokens(federate.personal, pretrain.context)
     moved = federate.rounds * federate.cohort * parameters * FP32
-    clients = sections["shards"].most_clients or len(sections["shards"].folders) or 43
+    shards = sections["shards"]
+    clients = shards.most_clients or len(shards.folders) or CLIENTS_OF_A_TABLE
     personal_all = personal * clients
     arms = local * (3 if sections["compare"].matched_updates else 2) + personal_all
     tests = clients * federate.test_blocks * pretrain.context * (4 + 12) * FORWARD_SHARE
-    lines = [
-        f"model: {parameters:,} parameters, {rate:,.0f} tokens/s measured here",
+    return [
+        f"model: {parameters:,} parameters, {rate:,.0f} tokens/s measured here; {clients} clients",
         f"crawl: at most {sections['gather'].web.max_pages:,} pages, "
         f"{sections['gather'].web.delay_s:g} s between requests to one host",
         _line("pretrain", pretrain.tokens if not pretrain.base else 0, rate),
@@ -44,7 +47,6 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
         "archive",
         f"bytes in rounds: {moved / 1e6:,.1f} MB up and as many down",
     ]
-    return lines
 
 
 def _line(what: str, tokens: float, rate: float) -> str:

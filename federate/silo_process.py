@@ -6,35 +6,59 @@ It never has the downloaded Flower app on its import path.
 import argparse
 import json
 import signal
+import sys
 import threading
 from pathlib import Path
 
+from commonroot.artifact import write_atomic
+from commonroot.errors import CommonrootError
 from federate.local import Workbench
 from federate.silo import Silo, SiloBounds
 from federate.silo_server import serve
 from pretrain.model import Compute
 
-__all__ = ["main"]
+__all__ = ["main", "write_spec"]
 
 
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C; torch, the model and the shard are warm before the socket."""
     parser = argparse.ArgumentParser(prog="python -m federate.silo_process", description=__doc__)
-    for name in ("shard", "home", "base", "sockets"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--owner", default="{}", help="JSON: the tables `silo` and `compute`")
+    parser.add_argument("--spec", type=Path, required=True, help="what `write_spec` wrote")
+    parser.add_argument("--sockets", type=Path, required=True, help="folder for the socket")
     given = parser.parse_args()
-    owner = json.loads(given.owner)
-    bench = Workbench(given.base, Compute.model_validate(owner.get("compute", {})))
-    bounds = SiloBounds.model_validate(owner.get("silo", {}))
-    silo = Silo(given.name, given.shard, given.home, bench, bounds)
-    assert silo.blocks, "read and tokenised before the first request"
+    try:
+        silo = _open(given.spec)
+    except CommonrootError as error:
+        sys.exit(f"silo: {error}")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with serve({given.name: silo}, given.sockets):
+    with serve({silo.name: silo}, given.sockets):
         stop.wait()
+
+
+def write_spec(silo: Silo) -> Path:
+    """Describe the silo in its own home: a command line could be read by every local user."""
+    path = silo.home / "silo.json"
+    spec = {
+        "name": silo.name,
+        "shard": str(silo.shard.resolve()),
+        "home": str(silo.home.resolve()),
+        "base": str(silo.bench.base.resolve()),
+        "silo": silo.bounds.model_dump(),
+        "compute": silo.bench.compute.model_dump(),
+    }
+    write_atomic(path, json.dumps(spec, indent=1))
+    return path
+
+
+def _open(path: Path) -> Silo:
+    spec = json.loads(path.read_text("utf-8"))
+    bench = Workbench(Path(spec["base"]), Compute.model_validate(spec["compute"]))
+    bounds = SiloBounds.model_validate(spec["silo"])
+    silo = Silo(spec["name"], Path(spec["shard"]), Path(spec["home"]), bench, bounds)
+    assert silo.blocks, "read and tokenised before the first request"
+    return silo
 
 
 if __name__ == "__main__":

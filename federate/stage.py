@@ -24,6 +24,7 @@ from federate.local import Workbench
 from federate.plan import FederateConfig, Plan
 from federate.shards import Client, clients_of
 from federate.silo import Silo
+from federate.silo_process import write_spec
 
 __all__ = ["join_as_client", "open_silos", "run", "silo_home", "submit"]
 
@@ -31,7 +32,7 @@ PLAN = "plan.json"
 
 
 def run(section: FederateConfig, run_dir: Path) -> Artifact:
-    """Fine-tune `run_dir`/3-base over the clients of `run_dir`/4-shards into `run_dir`/5-federated."""
+    """Fine-tune `run_dir`/3-base over the clients of 4-shards into 5-federated."""
     base = load_artifact(run_dir / "3-base", "base")
     shards = load_artifact(run_dir / "4-shards", "shards")
 
@@ -84,6 +85,9 @@ def open_silos(
             say(f"client {client.name} is left out: {error}")
         else:
             silos[client.name] = silo
+            if silo.split.skipped:
+                counts = (f"{count} {why}" for why, count in sorted(silo.split.skipped.items()))
+                say(f"client {client.name}: skipped {', '.join(counts)}")
     if not silos:
         raise DataError("no client has usable text: see the lines above")
     return silos, skipped
@@ -143,12 +147,9 @@ def join_as_client(
 
 def _silo_command(silo: Silo) -> Any:
     """Folder for sockets -> the command of a process that owns this one silo."""
-    owner = {"silo": silo.bounds.model_dump(), "compute": silo.bench.compute.model_dump()}
-    return lambda folder: [
-        *(sys.executable, "-P", "-m", "federate.silo_process", "--name", silo.name),
-        *("--shard", silo.shard.resolve(), "--home", silo.home.resolve()),
-        *("--base", silo.bench.base.resolve(), "--sockets", folder, "--owner", json.dumps(owner)),
-    ]
+    spec = write_spec(silo).resolve()
+    program = (sys.executable, "-P", "-m", "federate.silo_process")
+    return lambda folder: [*program, "--spec", spec, "--sockets", folder]
 
 
 def _finish(
@@ -156,12 +157,12 @@ def _finish(
 ) -> dict[str, Any]:
     """Save the global model as a stock checkpoint beside the records of the run."""
     from federate.roundstate import read_round
+    from pretrain.model import save_model
 
     last = max((plan.work / "rounds").glob("round-*.frame"))
     _, weights, _ = read_round(last, bench.base_weights)
     bench.load(weights)
-    bench.model.save_pretrained(work.path)
-    bench.tokenizer.save_pretrained(work.path)
+    save_model(bench.model, bench.tokenizer, work.path)
     rounds = MetricsLog(work.path / "metrics.jsonl").read()
     clients = json.loads((work.path / "clients.json").read_text("utf-8"))
     metrics = {

@@ -21,6 +21,7 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "pick_device",
+    "save_model",
 ]
 
 
@@ -85,9 +86,8 @@ def load_model(folder: Path, device: "torch.device | None" = None) -> "PreTraine
     """A checkpoint in fp32, offline, no remote code. Raises ArtifactError if it does not load."""
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
+    _hush()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True
@@ -97,6 +97,16 @@ def load_model(folder: Path, device: "torch.device | None" = None) -> "PreTraine
         raise ArtifactError(f"{folder} is no transformers checkpoint: {first_line}") from None
     moved: PreTrainedModel = model.to(device or torch.device("cpu"))  # type: ignore[arg-type]
     return moved
+
+
+def save_model(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path
+) -> None:
+    """Write a stock checkpoint: `AutoModelForCausalLM.from_pretrained` loads it offline."""
+    _hush()
+    model.generation_config.update(do_sample=True, temperature=0.8, top_k=50)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -137,6 +147,13 @@ def autocast(compute: Compute, device: "torch.device") -> "torch.autocast":
 
     wanted = compute.dtype == "bf16" or (compute.dtype == "auto" and _multiplies_bf16(device))
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def _hush() -> None:
+    """transformers' own bars for single files would break ours."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
 
 
 def _multiplies_bf16(device: "torch.device") -> bool:

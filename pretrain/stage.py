@@ -78,7 +78,7 @@ def run(section: PretrainConfig, run_dir: Path) -> Artifact:
 def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[str, Any]:
     from pretrain.corpus import corpus_texts
     from pretrain.evaluate import bits_per_byte, eval_set, sample
-    from pretrain.model import count, load_model, load_tokenizer, pick_device
+    from pretrain.model import count, load_model, load_tokenizer, pick_device, save_model
     from pretrain.packing import pack
 
     device = pick_device(section.compute)
@@ -99,7 +99,7 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
     if data is not None:
         _train(section, model, data, log, work)
     bpb = bits_per_byte(model, heldout, section.compute)
-    _save(model, tokenizer, work.path)
+    save_model(model, tokenizer, work.path)
     samples = {prompt: sample(model, tokenizer, prompt) for prompt in section.prompts}
     write_atomic(work.path / "samples.json", json.dumps(samples, indent=1, ensure_ascii=False))
     metrics = {
@@ -155,13 +155,6 @@ def _train(
                 save(folder, model, optimizer, number + 1)
     if tokens:
         work.note("tokens_per_second", round(tokens / (time.perf_counter() - started)))
-
-
-def _save(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-    """Write a stock checkpoint: `AutoModelForCausalLM.from_pretrained` loads it offline."""
-    model.generation_config.update(do_sample=True, temperature=0.8, top_k=50)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def _fragment(metrics: dict[str, Any], log: list[dict[str, Any]], samples: dict[str, str]) -> str:

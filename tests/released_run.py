@@ -17,6 +17,7 @@ from commonroot.artifact import (
     write_atomic,
 )
 from commonroot.config import Section
+from commonroot.verify import source_lines
 from federate.compare import CompareConfig
 from federate.plan import FederateConfig
 from federate.release import ReleaseConfig
@@ -86,6 +87,7 @@ def build_corpus(run_dir: Path, web: Artifact) -> Artifact:
             "dropped": {"too-short": 3, "near-duplicate": 1},
             "languages": {"en": 29, "no": 1},
             "pii": {"email": 2},
+            "sources_sha256": text_sha256(source_lines(work.path)),
         }
 
     return build_artifact(run_dir / "2-corpus", "corpus", [web], Section(), make)

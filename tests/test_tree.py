@@ -79,7 +79,9 @@ def test_the_readme_s_tree_is_the_tree() -> None:
     wanted = {
         path
         for path in listed
-        if path.startswith(packages) and path.endswith(".py") and not path.endswith("__init__.py")
+        if path.startswith(packages)
+        and path.endswith(".py")
+        and not path.endswith("__init__.py")
         and "/__main__" not in path
     }
     wanted |= {path.partition("/")[0] for path in listed if not path.startswith(".git")}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from commonroot.artifact import Artifact
+from commonroot.artifact import Artifact, text_sha256
 from commonroot.errors import ArtifactError
 from commonroot.verify import verify
 from tests.released_run import build_run, build_web
@@ -39,7 +39,7 @@ def _flip(file: Path, place: int, bit: int) -> bytes:
 
 def test_an_unbroken_run_verifies_back_to_the_urls(run_dir: Path, release: Artifact) -> None:
     lines = verify(run_dir)
-    assert any("30 public documents" in line for line in lines)
+    assert any("30 public documents" in line and "with the corpus" in line for line in lines)
     assert any(
         line.startswith("lineage: digests of web, corpus, base, federated, comparison")
         for line in lines
@@ -70,6 +70,13 @@ def test_no_byte_of_a_manifest_is_unprotected(run_dir: Path, stage: str) -> None
         with pytest.raises(ArtifactError, match=str(artifact)):
             verify(artifact)
         file.write_bytes(data)
+
+
+def test_a_manifest_with_other_spacing_is_another_manifest(run_dir: Path) -> None:
+    file = run_dir / "1-web" / "manifest.json"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\t", 1))
+    with pytest.raises(ArtifactError, match=r"1-web/manifest\.json was changed"):
+        verify(run_dir)
 
 
 def test_a_release_verifies_alone_wherever_it_lies(release: Artifact, tmp_path: Path) -> None:
@@ -142,6 +149,17 @@ def test_the_chain_is_recomputed_even_if_the_manifest_was_rewritten(
     with pytest.raises(ArtifactError, match=message) as error:
         verify(folder)
     assert name in str(error.value) or "lineage.json" in str(error.value)
+
+
+def test_a_rewritten_list_of_sources_does_not_fit_the_corpus(run_dir: Path) -> None:
+    folder = run_dir / "7-release"
+    text = (folder / "sources.jsonl").read_text("utf-8").replace("page/07", "page/77")
+    lineage = json.loads((folder / "lineage.json").read_text("utf-8"))
+    lineage["sources"]["sha256"] = text_sha256(text)
+    _resealed(folder, "lineage.json", json.dumps(lineage, indent=1, sort_keys=True))
+    _resealed(folder, "sources.jsonl", text)
+    with pytest.raises(ArtifactError, match=r"sources\.jsonl is not the list that the corpus"):
+        verify(folder)
 
 
 def test_what_is_no_artifact_is_one_clear_line(tmp_path: Path) -> None:

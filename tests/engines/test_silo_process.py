@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 import time
@@ -7,18 +6,30 @@ from pathlib import Path
 
 import pytest
 
+from federate.local import Workbench
+from federate.silo import Silo, SiloBounds
+from federate.silo_process import write_spec
 from federate.silo_server import short_folder, socket_of
 from flowerapp.client import ask_over_unix_socket
 from flowerapp.frame import pack, unpack
+from pretrain.model import Compute
 
 pytestmark = pytest.mark.slow
 
 
 def command(shard: Path, home: Path, base: Path, sockets: Path) -> list[str | Path]:
-    owner = json.dumps({"silo": {"piece_chars": 300}, "compute": {"threads": 1}})
-    places = ["--shard", shard, "--home", home, "--base", base, "--sockets", sockets]
-    python = [sys.executable, "-P", "-m", "federate.silo_process", "--name", "site-a"]
-    return [*python, *places, "--owner", owner]
+    bench = Workbench(base, Compute(threads=1))
+    spec = write_spec(Silo("site-a", shard, home, bench, SiloBounds(piece_chars=300)))
+    return [
+        sys.executable,
+        "-P",
+        "-m",
+        "federate.silo_process",
+        "--spec",
+        spec,
+        "--sockets",
+        sockets,
+    ]
 
 
 def test_a_warm_silo_answers_and_leaves_on_sigterm(
@@ -51,5 +62,6 @@ def test_a_shard_without_text_opens_no_door(tmp_path: Path, tiny_run: Path) -> N
     line = command(tmp_path / "shard", tmp_path / "home", tiny_run / "3-base", tmp_path / "s")
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert "text" in done.stderr.strip().splitlines()[-1]
+    assert "holds no text" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not (tmp_path / "s").exists()

@@ -72,8 +72,10 @@ def test_rounds_learn_and_are_recorded(tmp_path, tiny_run, silos, bench) -> None
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda r, b: b.update(encode({"model.norm.weight": np.full(32, np.nan, np.float32)})),
-         "not finite"),
+        (
+            lambda r, b: b.update(encode({"model.norm.weight": np.full(32, np.nan, np.float32)})),
+            "not finite",
+        ),
         (lambda r, b: b.update(encode({"model.norm.weight": np.ones(1, np.float32)})), "shape"),
         (lambda r, b: b.update(encode({"model.norm.weight": np.ones(32, np.float16)})), "type"),
         (lambda r, b: b.pop("model.norm.weight"), "names differ"),
@@ -102,7 +104,9 @@ def test_a_bad_reply_is_excluded_and_logged_never_fatal(
     assert honest["a"]
 
 
-def test_too_few_replies_leave_the_weights_and_end_the_run(tmp_path, tiny_run, silos, bench) -> None:
+def test_too_few_replies_leave_the_weights_and_end_the_run(
+    tmp_path, tiny_run, silos, bench
+) -> None:
     bad = {n: Saboteur(s, lambda r, b: b.clear()) for n, s in silos.items()}
     with pytest.raises(RoundError, match="2 rounds in a row missed their quorum"):
         run(tmp_path, tiny_run, bad, most_void_rounds=2)
@@ -146,9 +150,7 @@ class _PowerCut(BaseException):
 
 
 @pytest.mark.parametrize("after", [1, 3, 5, 8])
-def test_a_killed_run_resumes_to_the_same_bits(
-    tmp_path, tiny_run, make_silo, bench, after
-) -> None:
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, tiny_run, make_silo, bench, after) -> None:
     def fresh() -> dict[str, Any]:
         silos = {n: make_silo(n, s) for s, n in enumerate("abc", start=60)}
         for silo in silos.values():

@@ -1,6 +1,5 @@
 """The privacy boundary: what arrives is checked, what leaves is allowed, recorded and no text."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -143,8 +142,16 @@ def test_nothing_leaves_without_the_ledger(make_silo, base_buffers, monkeypatch)
 
 def test_evaluate_and_personalise_send_figures_only(make_silo, base_buffers) -> None:
     silo = make_silo()
-    config = {"run": "run1", "round": 2, "split": "test", "personalise": True, "steps": 4,
-              "batch": 2, "lr": 3e-3, "warmup": 0}
+    config = {
+        "run": "run1",
+        "round": 2,
+        "split": "test",
+        "personalise": True,
+        "steps": 4,
+        "batch": 2,
+        "lr": 3e-3,
+        "warmup": 0,
+    }
     header, out = silo.answer({"kind": "evaluate", "config": config}, dict(base_buffers))
     assert not out
     assert header["metrics"]["personal_bpb"] > 0

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from webserver import Site, serve
 
 from commonroot.artifact import Artifact
 from ingest import clean, gather
 from ingest.demo.site import DemoConfig
 from ingest.sources.web import WebConfig
+from tests.ingest.webserver import Site, serve
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from webserver import HOST, Site
 
 from commonroot.errors import DataError
 from ingest import gather
@@ -13,6 +12,7 @@ from ingest.archive import Stored, read_archive
 from ingest.gather import GatherConfig
 from ingest.sources.files import FilesConfig
 from ingest.sources.web import WebConfig
+from tests.ingest.webserver import HOST, Site
 
 PARAGRAPH = "<p>" + "Rivers carry sand and stones from the hills to the sea. " * 5 + "</p>"
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from webserver import HOST, Site
 
 from ingest.fetch import HTML_TYPES, FetchConfig, Fetcher, FetchFailed
 from ingest.guard import is_public
+from tests.ingest.webserver import HOST, Site
 
 URL = f"http://{HOST}/page"
 HTML = {"Content-Type": "text/html"}

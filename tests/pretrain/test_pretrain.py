@@ -1,0 +1,159 @@
+"""Pretraining: reproducible to the bit, resumes, stock checkpoint, honest bits per byte."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from commonroot.artifact import load_artifact
+from commonroot.errors import ArtifactError, ConfigError, TrainingError
+from pretrain import stage
+from pretrain.checkpoint import restore, save
+from pretrain.evaluate import bits_per_byte, eval_set, sample
+from pretrain.model import Compute, ModelShape, build_model, load_model, load_tokenizer
+from pretrain.packing import IGNORE, Blocks
+from pretrain.train import make_optimizer, schedule, train
+from tests.conftest import build_corpus, make_text, tiny_pretrain
+
+CPU = Compute(threads=1)
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_it_learns_and_the_checkpoint_is_stock(tiny_run: Path) -> None:
+    base = load_artifact(tiny_run / "3-base", "base")
+    assert base.metrics["public_bpb"] < base.metrics["public_bpb_at_start"] - 0.3
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(base.path, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=True)
+    assert type(model).__name__ == "Qwen3ForCausalLM"
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert tokenizer.decode(tokenizer("Grüße, 世界 \n x")["input_ids"]) == "Grüße, 世界 \n x"
+
+
+def test_same_seed_same_bits_other_seed_other_bits(tiny_run: Path, tmp_path: Path) -> None:
+    build_corpus(tmp_path, range(30))
+    again = stage.run(tiny_pretrain(), tmp_path)
+    assert weights(again.path) == weights(tiny_run / "3-base")
+    assert again.digest == load_artifact(tiny_run / "3-base", "base").digest
+    other = stage.run(tiny_pretrain(seed=1), tmp_path)
+    assert weights(other.path) != weights(tiny_run / "3-base")
+
+
+def test_a_stopped_run_resumes_to_the_same_bits(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_corpus(tmp_path, range(30))
+    real, calls = stage.MetricsLog.write, []
+
+    def stop(self: object, **fields: object) -> None:
+        calls.append(fields)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        real(self, **fields)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.MetricsLog, "write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(tiny_pretrain(), tmp_path)
+    assert (tmp_path / "3-base.partial" / "checkpoints").is_dir()
+    done = stage.run(tiny_pretrain(), tmp_path)
+    whole = load_artifact(tiny_run / "3-base", "base")
+    assert done.digest == whole.digest
+    assert weights(done.path) == weights(whole.path)
+    assert not (done.path / "checkpoints").exists()
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = build_model(tiny_pretrain().model, 64, 0, 0)
+    optimizer = make_optimizer(model, 0.1)
+    data = Blocks(np.arange(1000, dtype=np.int64) % 300, 64)
+    steps = train(model, optimizer, (data.batch(0, s, 2) for s in range(6)), lambda _: 1e-3, CPU)
+    for number, _ in enumerate(steps, start=1):
+        save(tmp_path, model, optimizer, number)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000005", "step-00000006"]
+    state = tmp_path / "step-00000006" / "state.safetensors"
+    damaged = bytearray(state.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    state.write_bytes(damaged)
+    assert restore(tmp_path, model, optimizer) == 5
+    assert "step-00000006 is damaged" in capsys.readouterr().err
+
+
+def test_adopting_a_checkpoint_keeps_it_and_marks_its_provenance(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    build_corpus(tmp_path, range(30))
+    adopted = stage.run(tiny_pretrain(base=str(tiny_run / "3-base")), tmp_path)
+    assert "unknown" in adopted.metrics["provenance"]
+    ours, theirs = load_model(adopted.path), load_model(tiny_run / "3-base")
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value)
+    with pytest.raises(ArtifactError, match="no transformers checkpoint"):
+        stage.run(tiny_pretrain(base=str(tmp_path / "2-corpus")), tmp_path)
+
+
+def test_bits_per_byte_of_a_model_that_knows_nothing(tiny_run: Path) -> None:
+    """Uniform over V tokens: log2 V bits a token, whatever the text is cut into."""
+    model, tokenizer = load_model(tiny_run / "3-base"), load_tokenizer(tiny_run / "3-base")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    texts = [make_text(1, 120), make_text(2, 35)]
+    tokens = sum(len(tokenizer(text)["input_ids"]) for text in texts)
+    expected = tokens * math.log2(len(tokenizer)) / sum(len(t.encode()) for t in texts)
+    for context in (16, 64):
+        data = eval_set(tokenizer, texts, context)
+        assert bits_per_byte(model, data, CPU) == pytest.approx(expected, rel=1e-4)
+
+
+def test_every_target_is_seen_once_an_epoch_in_an_order_of_seed_and_step() -> None:
+    data = Blocks(np.arange(1, 331, dtype=np.int64), 32)
+    assert len(data) == 11
+    seen = np.concatenate([data.batch(5, step, 1)[1].ravel() for step in range(11)])
+    assert sorted(seen[seen != IGNORE]) == list(range(2, 331))
+    assert (data.batch(5, 3, 4)[0] == data.batch(5, 3, 4)[0]).all()
+    assert (data.batch(5, 3, 4)[0] != data.batch(6, 3, 4)[0]).any()
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step() -> None:
+    model = build_model(tiny_pretrain().model, 64, 0, 0)
+    with torch.no_grad():
+        model.model.norm.weight[0] = float("nan")
+    data = Blocks(np.arange(200, dtype=np.int64), 64)
+    with pytest.raises(TrainingError, match=r"step 0.*lower the lr"):
+        list(train(model, make_optimizer(model, 0.0), [data.batch(0, 0, 1)], lambda _: 1e-3, CPU))
+
+
+def test_schedule_rises_holds_and_falls() -> None:
+    lr = schedule(1.0, 100, 9, 0.5)
+    rates = [lr(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[20] == rates[45] == 1.0
+    assert rates[49:] == sorted(rates[49:], reverse=True)
+    assert 0 < rates[99] < 0.05
+
+
+def test_samples_are_reproducible(tiny_run: Path) -> None:
+    model, tokenizer = load_model(tiny_run / "3-base"), load_tokenizer(tiny_run / "3-base")
+    said = [sample(model, tokenizer, "Ba", 8, seed) for seed in (0, 0, 1)]
+    assert said[0] == said[1] != said[2]
+    assert sample(model, tokenizer, "Ba", 8, temperature=0.0).startswith("Ba")
+
+
+def test_an_impossible_shape_is_one_line() -> None:
+    with pytest.raises(ConfigError, match="multiple of heads"):
+        build_model(ModelShape(hidden=100, heads=3), 64, 0, 0)
+
+
+def test_metrics_hold_every_step_once(tiny_run: Path) -> None:
+    lines = (tiny_run / "3-base" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(12))

@@ -29,6 +29,7 @@ __all__ = [
     "canonical_json",
     "file_sha256",
     "load_artifact",
+    "manifest_digest",
     "text_sha256",
     "tree_sha256",
     "write_atomic",
@@ -109,8 +110,8 @@ class Workspace:
                 path.unlink(missing_ok=True)
         write_atomic(self.path / RUN_NOTES, json.dumps(self._notes, indent=1, default=str))
         manifest = {**identity, "metrics": metrics, "files": _describe(self.path, self._contents)}
-        manifest["digest"] = _digest(manifest)
-        write_atomic(self.path / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+        manifest["digest"] = manifest_digest(manifest)
+        write_atomic(self.path / MANIFEST, _render(manifest))
         return manifest
 
 
@@ -160,7 +161,7 @@ def load_artifact(path: Path, kind: str) -> Artifact:
     manifest = _read_manifest(path)
     if manifest is None:
         raise ArtifactError(f"{path} is missing or unfinished: run the stage that makes it first")
-    if not _intact(manifest):
+    if not _intact(manifest, path):
         raise ArtifactError(f"{path / MANIFEST} was changed after it was written: build it again")
     if manifest.get("kind") != kind:
         raise ArtifactError(f"{path} holds {manifest.get('kind')!r}, expected {kind!r}")
@@ -168,7 +169,7 @@ def load_artifact(path: Path, kind: str) -> Artifact:
         file = path / name
         if not file.is_file():
             raise ArtifactError(f"{file} is gone since it was sealed: delete {path}, build again")
-        if file_sha256(file) != entry["sha256"]:
+        if file.stat().st_size != entry["bytes"] or file_sha256(file) != entry["sha256"]:
             raise ArtifactError(
                 f"{file} was changed after it was sealed: delete {path}, build again"
             )
@@ -214,20 +215,26 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _intact(manifest: Mapping[str, Any]) -> bool:
+def _intact(manifest: Mapping[str, Any], path: Path) -> bool:
     try:
         whole = all(isinstance(e["sha256"], str) for e in manifest["files"].values())
-        return whole and manifest["digest"] == _digest(manifest)
+        as_written = (path / MANIFEST).read_text("utf-8") == _render(manifest)
+        return whole and as_written and manifest["digest"] == manifest_digest(manifest)
     except (AttributeError, KeyError, TypeError):
         return False
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """The content digest of a manifest, recomputed; volatile files count by their content."""
     stable = {key: value for key, value in manifest.items() if key != "digest"}
     stable["files"] = {
         name: entry.get("content", entry["sha256"]) for name, entry in manifest["files"].items()
     }
     return text_sha256(stable)
+
+
+def _render(manifest: Mapping[str, Any]) -> str:
+    return json.dumps(manifest, indent=1, sort_keys=True)
 
 
 def _describe(folder: Path, contents: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -13,9 +13,9 @@ from commonroot.artifact import (
     MANIFEST,
     RUN_NOTES,
     Artifact,
-    _digest,
     canonical_json,
     file_sha256,
+    manifest_digest,
     text_sha256,
 )
 from commonroot.errors import ArtifactError
@@ -91,7 +91,7 @@ def _sealed(path: Path, strict: bool) -> Artifact:
         manifest = json.loads(text)
         # The digest does not cover spacing, so the text itself must be what was sealed.
         sound = text == json.dumps(manifest, indent=1, sort_keys=True)
-        sound = sound and _digest(manifest) == manifest["digest"]
+        sound = sound and manifest_digest(manifest) == manifest["digest"]
         entries = [
             (path / n, str(e["sha256"]), int(e["bytes"])) for n, e in manifest["files"].items()
         ]
@@ -161,7 +161,7 @@ def _check_chain(release: Artifact, ancestors: Mapping[str, Mapping[str, Any]]) 
         if not entry[WITHHELD]:
             record = {k: v for k, v in entry.items() if k != WITHHELD}
             record["files"] = {name: {"sha256": s} for name, s in entry["files"].items()}
-            if _digest(record) != digests[kind]:
+            if manifest_digest(record) != digests[kind]:
                 raise ArtifactError(f"{file}: the digest of {kind} does not follow from its record")
             recomputed.append(kind)
         _check_parents(file, entry.get("parents", {}), digests)

@@ -86,7 +86,7 @@ def privacy(stages: Stages, tensors: Sequence[str]) -> str:
 What left the clients and was used: {replies} weight deltas ({_allowed(federated, tensors)}),
 {metrics["bytes_up"]:,} bytes in all; with each of them its token count, loss and norm; and bpb
 figures from evaluations. No text. Each client keeps a hash-chained ledger of what it sent.
-{metrics["bytes_down"]:,} bytes of weights went down for training.
+{metrics["bytes_down"]:,} bytes of weights went down, evaluations included.
 
 **There is no formal guarantee.** No noise was added, so there is no differential privacy, and the
 deltas were not masked: whoever ran the server could read each of them. Weight deltas can leak
@@ -119,7 +119,7 @@ def compute(stages: Stages) -> str:
         ("tokens of personalisation", tokens[2]),
         ("training arithmetic (estimate: 6 x parameters x tokens)", f"{flop:.2e} FLOP"),
         ("device setting", where),
-        ("traffic of the training rounds, bytes", rounds["bytes_up"] + rounds["bytes_down"]),
+        ("traffic of all rounds and evaluations, bytes", rounds["bytes_up"] + rounds["bytes_down"]),
     ]
     note = "Energy was not measured. Training of the comparison's other arms is not counted."
     return f"## Compute and environment\n\n{markdown_table(['what', 'how much'], rows)}\n\n{note}"

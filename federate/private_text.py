@@ -77,7 +77,8 @@ def split_pieces(texts: list[str], piece_chars: int) -> Split:
 
 def _texts(path: Path) -> Iterator[object]:
     if path.suffix == ".jsonl":
-        for line in path.read_text("utf-8").splitlines():
+        # Not splitlines(): a text may hold U+2028 and its like, which JSON does not escape.
+        for line in filter(str.strip, path.read_text("utf-8").split("\n")):
             record = json.loads(line)
             yield record.get("text") if isinstance(record, dict) else None
     elif path.suffix == ".parquet":

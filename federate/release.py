@@ -157,7 +157,7 @@ def _check_loads(folder: Path) -> tuple[int, list[str]]:
 
 def _client_names(federated: Artifact) -> list[str]:
     clients = json.loads((federated.path / "clients.json").read_text("utf-8"))
-    return [*clients, *federated.metrics.get("left_out", {})]
+    return [*clients, *json.loads((federated.path / "left_out.json").read_text("utf-8"))]
 
 
 def _ancestors(stages: dict[str, Artifact], names: list[str]) -> list[dict[str, Any]]:

@@ -79,6 +79,7 @@ class _Run:
         self.strategy = load_plugin("commonroot.strategies", self.config.strategy)(
             dict(self.base), self.config.server_lr
         )
+        self.payload = sum(map(len, encode(self.base).values()))
         self.nodes: dict[str, _Node] = {}
 
     def all(self) -> None:
@@ -96,6 +97,7 @@ class _Run:
                     number + 1
                 ) % self.config.evaluate_every == 0 or number + 1 == self.config.rounds:
                     record["validation_bpb"] = self._validate(number)
+                    record["bytes_down"] += len(self.nodes) * self.payload
                 self.log.write(**record)
                 save_round(self.folder, self.strategy, number + 1)
                 _show(shown, record)
@@ -170,7 +172,7 @@ class _Run:
             "delta_norm": applied,
             "client_norm": float(np.mean(norms)) if norms else 0.0,
             "bytes_up": up,
-            "bytes_down": len(names) * self._payload(),
+            "bytes_down": len(names) * self.payload,
         }
 
     def _updates(
@@ -267,9 +269,6 @@ class _Run:
                 for name, data in encode(weights).items()
             }
         )
-
-    def _payload(self) -> int:
-        return sum(map(len, encode(self.base).values()))
 
     @staticmethod
     def _end(seconds: float) -> float:

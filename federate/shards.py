@@ -108,7 +108,10 @@ def _make(section: ShardsConfig, work: Workspace) -> dict[str, Any]:
 def _names(keys: list[str], how: str) -> dict[str, str]:
     """Key -> client name; pseudonyms follow a hash order, so that size does not give them away."""
     if how == "key":
-        return {key: "-".join(key.lower().replace("/", " ").split()) for key in keys}
+        names = {key: "-".join(key.lower().replace("/", " ").split()) for key in keys}
+        if len({"", ".", "..", *names.values()}) < 3 + len(names):
+            raise DataError("[shards] two clients would have one name, or one none: rename them")
+        return names
     shuffled = sorted(keys, key=lambda key: hashlib.sha256(key.encode()).digest())
     return {key: f"client-{number:02d}" for number, key in enumerate(shuffled)}
 

@@ -157,6 +157,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Save the global model as a stock checkpoint beside the records of the run."""
     from federate.roundstate import read_round
+    from federate.wire import encode
     from pretrain.model import save_model
 
     last = max((plan.work / "rounds").glob("round-*.frame"))
@@ -165,16 +166,18 @@ def _finish(
     save_model(bench.model, bench.tokenizer, work.path)
     rounds = MetricsLog(work.path / "metrics.jsonl").read()
     clients = json.loads((work.path / "clients.json").read_text("utf-8"))
+    last_test = len(clients) * sum(map(len, encode(weights).values()))
+    write_atomic(work.path / "left_out.json", json.dumps(skipped, indent=1))
     metrics = {
         "clients": len(clients),
-        "left_out": skipped,
+        "left_out": len(skipped),
         "rounds": len(rounds),
         "void_rounds": sum(record["void"] for record in rounds),
         "excluded_replies": sum(len(record["excluded"]) for record in rounds),
         "private_tokens": sum(record["tokens"] for record in rounds),
         "personal_tokens": sum(row["personal_tokens"] for row in clients.values()),
         "bytes_up": sum(record["bytes_up"] for record in rounds),
-        "bytes_down": sum(record["bytes_down"] for record in rounds),
+        "bytes_down": sum(record["bytes_down"] for record in rounds) + last_test,
         "validation_bpb": [r["validation_bpb"] for r in rounds if "validation_bpb" in r],
     }
     write_atomic(work.path / report.FRAGMENT, _fragment(metrics, rounds, clients))

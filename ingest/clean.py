@@ -24,6 +24,7 @@ from commonroot.artifact import (
 )
 from commonroot.errors import DataError
 from commonroot.progress import bar
+from commonroot.verify import source_lines
 from ingest import gather
 from ingest.archive import Damaged, Stored, read_archive
 from ingest.corpus import card, report_fragment, write_split
@@ -80,6 +81,7 @@ def _clean(config: CleanConfig, web: Artifact, work: Workspace) -> dict[str, Any
         file = write_split(work.path, name, members)
         work.volatile(file, text_sha256([[f.url, f.text, f.decisions] for f in members]))
     metrics = _metrics(findings, splits, reasons)
+    metrics["sources_sha256"] = text_sha256(source_lines(work.path))
     metrics["truth"] = _truth(web, splits, findings)
     _write_rest(work, metrics, findings)
     work.note("clean_seconds", round(time.time() - started, 3))

@@ -129,11 +129,13 @@ def build_federated(
         tokenizer.write_text(json.dumps(traced), encoding="utf-8")
         row = {"bpb": 2.5, "personal_bpb": 2.4, "personal_tokens": 100, "personal_chosen": 1}
         write_atomic(work.path / "clients.json", json.dumps(dict.fromkeys(NAMES, row)))
+        skipped = {left_out: "no usable text"} if left_out else {}
+        write_atomic(work.path / "left_out.json", json.dumps(skipped))
         record = {"cohort": NAMES, "excluded": {NAMES[0]: "late"}}
         write_atomic(work.path / "metrics.jsonl", f"{json.dumps(record)}\n" * 2)
         return {
             "clients": 2,
-            "left_out": {left_out: "no usable text"} if left_out else {},
+            "left_out": len(skipped),
             "rounds": 2,
             "void_rounds": 0,
             "excluded_replies": 2,

@@ -33,6 +33,7 @@ CONFIG = Path(__file__).parent.parent / "configs" / "smoke.toml"
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 MARKER = "qzx7marker7xzq"
 CLIENTS = ("ward-seven", "north-clinic", "old-archive", "tax-office")
+PIECE = 600
 STAGES = {
     "gather": "1-web",
     "clean": "2-corpus",
@@ -50,7 +51,7 @@ SMALL = {
     "federate.compute.threads": 1,
     "federate.local.steps": 3,
     "federate.personal.steps": 2,
-    "federate.silo.piece_chars": 600,
+    "federate.silo.piece_chars": PIECE,
     "federate.test_blocks": 2,
     "federate.evaluate_blocks": 1,
     "shards.demo": "false",
@@ -75,9 +76,7 @@ class Finished:
             shutil.copytree(self.path / "silos", path / "silos")
         return Finished(path, self.private, self.options, self.said)
 
-    def call(
-        self, command: str, *changes: str, code: int = 0
-    ) -> subprocess.CompletedProcess[str]:
+    def call(self, command: str, *changes: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a stage (or `run`) with this run's options and `changes` (table.key=value)."""
         return call(command, *self.arguments(*changes), code=code)
 
@@ -132,7 +131,7 @@ def folders_option(*folders: Path) -> str:
 @functools.cache
 def finished_run(root: Path) -> Finished:
     """The one run of the session, made by the first test that asks."""
-    private = root / "private"
+    private = root / "held-by-owners"
     for seed, name in enumerate(CLIENTS, start=70):
         write_client(private / name, seed)
     changes = [f"{key}={value}" for key, value in SMALL.items()]
@@ -215,6 +214,9 @@ def test_a_second_run_does_no_work_and_says_so(whole: Finished) -> None:
     assert worked(done.stderr) == []
     assert done.stdout.count("up to date, no work") == len(STAGES)
     assert _stamps(whole.path) == before
+    told = json.loads(call("run", *whole.arguments(), "--json").stdout)
+    assert [made["fresh"] for made in told["artifacts"].values()] == [False] * len(STAGES)
+    assert told["artifacts"]["release"]["digest"] == whole.digest("release")
 
 
 def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
@@ -271,7 +273,7 @@ def _holding(folder: Path, needle: str, outside: str = "") -> list[str]:
 
 def test_the_marker_of_the_private_text_is_nowhere_outside(whole: Finished) -> None:
     for name in CLIENTS:
-        split = split_pieces(read_folder(whole.private / name)[0], SMALL["federate.silo.piece_chars"])
+        split = split_pieces(read_folder(whole.private / name)[0], PIECE)
         for side in (split.train, split.validation, split.test):
             assert side
             assert all(MARKER in piece for piece in side)
@@ -281,7 +283,9 @@ def test_the_marker_of_the_private_text_is_nowhere_outside(whole: Finished) -> N
     assert len(ledgers) == len(CLIENTS)
     for ledger in ledgers:
         assert {entry["kind"] for entry in Ledger(ledger).entries()} == {
-            "query", "train", "evaluate",
+            "query",
+            "train",
+            "evaluate",
         }
         assert MARKER not in ledger.read_text("utf-8")
 
@@ -299,8 +303,7 @@ def test_the_search_for_the_marker_can_find_it(tmp_path: Path) -> None:
 
 
 def test_no_client_is_named_in_the_release_or_the_report(whole: Finished) -> None:
-    private = [*CLIENTS, str(whole.private), whole.private.name + "/"]
-    for secret in private:
+    for secret in (*CLIENTS, whole.private.name):
         assert _holding(whole.path / "7-release", secret) == []
         assert secret not in (whole.path / "report.html").read_text("utf-8")
     for number in range(len(CLIENTS)):
@@ -365,8 +368,10 @@ def test_a_missing_parent_is_named(
 
 def test_an_empty_corpus_says_why(whole: Finished, tmp_path: Path) -> None:
     web = whole.copy(tmp_path / "copy", "gather")
-    line = refused("clean", *web.arguments("clean.quality.min_words=1000000",
-                                           "clean.quality.max_words=2000000"))
+    line = refused(
+        "clean",
+        *web.arguments("clean.quality.min_words=1000000", "clean.quality.max_words=2000000"),
+    )
     assert re.search(r"no text is left of \d+ pages \(dropped: .*\d+ quality-\S+", line)
     assert "[clean]" in line
     assert not (web.path / "2-corpus").exists()
@@ -383,7 +388,7 @@ def test_a_client_without_text_is_left_out_and_counted(whole: Finished, tmp_path
     assert done.stderr.count("is left out") == 2
     metrics = part.manifest("federate")["metrics"]
     assert metrics["clients"] == 2
-    assert list(metrics["left_out"].values()) == ["no usable text"] * 2
+    assert metrics["left_out"] == 2
     line = refused("graft", *part.arguments(folders_option(empty, blank)))
     assert "no client has usable text" in line
 
@@ -395,6 +400,8 @@ def test_unreadable_files_of_a_client_are_counted(whole: Finished, tmp_path: Pat
     (torn / "table.parquet").write_bytes(b"PAR1 and no more")
     (torn / "latin.txt").write_bytes("caf\xe9 ".encode("latin-1") * 50)
     (torn / "cut.jsonl").write_text('{"text": "half')
+    odd = json.dumps({"text": f"a line end\u2028within {make_text(91, 300)}"}, ensure_ascii=False)
+    (torn / "whole.jsonl").write_text(f"{odd}\n\n{odd}\n", encoding="utf-8")
     (torn / "picture.png").write_bytes(b"\x89PNG")
     done = part.call("graft", folders_option(torn), "federate.rounds=1")
     assert "3 unreadable_file" in done.stderr
@@ -424,8 +431,9 @@ def wait_for(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> None
 def test_two_at_once_in_one_folder_are_refused(whole: Finished, tmp_path: Path) -> None:
     run = whole.copy(tmp_path / "copy", "gather")
     words = start_words("clean", *run.arguments())
-    with subprocess.Popen(words, env=ENVIRONMENT, stderr=subprocess.DEVNULL,
-                          stdout=subprocess.DEVNULL) as first:
+    with subprocess.Popen(
+        words, env=ENVIRONMENT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    ) as first:
         wait_for((run.path / "2-corpus.partial" / ".key").exists, first)
         first.send_signal(signal.SIGSTOP)
         try:
@@ -466,7 +474,6 @@ def test_generate_continues_the_prompt(whole: Finished) -> None:
     said = call(*words).stdout
     assert said.startswith("The country is")
     assert len(said) > len("The country is") + 10
-    assert call(*words).stdout == said
     assert call(*words, "--seed", "1").stdout != said
 
 
@@ -496,7 +503,7 @@ def test_an_existing_checkpoint_is_adopted(whole: Finished, tmp_path: Path) -> N
     assert run.manifest("federate")["metrics"]["clients"] == len(CLIENTS)
     run.call("release", adopt)
     release = run.path / "7-release"
-    assert "unknown" in (release / "README.md").read_text("utf-8")
+    assert "own training data is not known" in (release / "README.md").read_text("utf-8")
     assert _holding(release, str(given)) == []
     line = refused("pretrain", *run.arguments(f"pretrain.base={tmp_path / 'none'}"))
     assert str(tmp_path / "none") in line

@@ -118,13 +118,13 @@ def test_a_missing_parent_is_named(run_dir: Path) -> None:
 
 def _resealed(folder: Path, name: str, text: str) -> None:
     """Replace a file and rewrite the manifest as someone would who wants to hide it."""
-    from commonroot.artifact import _digest, file_sha256
+    from commonroot.artifact import file_sha256, manifest_digest
 
     (folder / name).write_text(text, encoding="utf-8")
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     size = (folder / name).stat().st_size
     manifest["files"][name] = {"bytes": size, "sha256": file_sha256(folder / name)}
-    manifest["digest"] = _digest(manifest)
+    manifest["digest"] = manifest_digest(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
 
 

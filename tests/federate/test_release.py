@@ -99,7 +99,6 @@ def test_nothing_private_is_in_any_file(release: Artifact) -> None:
 def test_clients_are_named_only_on_request(run_dir: Path) -> None:
     named = run(ReleaseConfig(client_names=True), run_dir)
     assert f"Clients: {NAMES[1]}, {NAMES[0]}." in _card(named)
-    assert LEFT_OUT in (named.path / "lineage.json").read_text("utf-8")
 
 
 def test_traces_of_the_loader_are_gone(release: Artifact) -> None:

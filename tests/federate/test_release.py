@@ -109,7 +109,7 @@ def test_traces_of_the_loader_are_gone(release: Artifact) -> None:
 def test_a_contact_address_is_withheld_from_the_lineage(tmp_path: Path) -> None:
     release = build_run(tmp_path, contact="crawler@site.example")
     assert all(b"crawler@" not in data for data in _published(release).values())
-    linked = "web, shards, federated linked by digest only (records withheld)"
+    linked = "web, shards linked by digest only (records withheld)"
     assert any(line.endswith(linked) for line in verify(tmp_path))
 
 

@@ -1,0 +1,1 @@
+"""Measured, not asserted: each benchmark prints one JSON object and keeps it in results/."""

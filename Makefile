@@ -34,9 +34,14 @@ help:  ## this text
 
 setup: .venv/.ready  ## create .venv with every pinned package
 
-# TORCH=cuda installs the same torch version with the platform's own (CUDA) build.
+# TORCH=cpu takes the build without CUDA (some GB smaller) where an index of yours offers it.
 .venv/.ready: requirements.txt requirements-demo.txt pyproject.toml
 	python3 -m venv .venv
+	@echo "installing pinned packages into .venv: some minutes"
+ifeq ($(TORCH),cpu)
+	@$(PY) -m pip install --quiet torch==2.13.0+cpu 2>/dev/null \
+	  || echo "no CPU-only build of torch 2.13.0 offered here: taking the default build"
+endif
 	$(PY) -m pip install --quiet -r requirements.txt
 	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-demo.txt
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .

@@ -61,6 +61,14 @@ class Artifact:
         return dict(self.manifest["metrics"])
 
     @property
+    def notes(self) -> dict[str, Any]:
+        """What varied from run to run; empty if the unhashed file is gone."""
+        try:
+            return dict(json.loads((self.path / RUN_NOTES).read_text("utf-8")))
+        except (OSError, ValueError):
+            return {}
+
+    @property
     def config(self) -> dict[str, Any]:
         return dict(self.manifest["config"])
 

@@ -61,6 +61,7 @@ class _Bench:
     bench: Workbench
     heldout: list[str]
     federated: Weights
+    run: str
     history: dict[str, dict[str, Any]]
     """Client -> what the federated run recorded of it."""
 
@@ -108,7 +109,8 @@ def run(section: CompareConfig, run_dir: Path) -> Artifact:
         history = json.loads((federated.path / "clients.json").read_text("utf-8"))
         silos = {name: silo for name, silo in silos.items() if name in history}
         heldout = corpus_texts(corpus, "heldout")
-        tools = _Bench(section, rounds, silos, bench, heldout, trained, history)
+        run = str(federated.notes.get("run"))
+        tools = _Bench(section, rounds, silos, bench, heldout, trained, run, history)
         return _compare(tools, federated, work)
 
     parents = [corpus, base, shards, federated]
@@ -221,7 +223,7 @@ def _train_alone(tools: _Bench, name: str) -> int:
 
 
 def _take_personal(tools: _Bench, name: str) -> int:
-    tools.bench.load(tools.silos[name].personal_weights())
+    tools.bench.load(tools.silos[name].personal_weights(tools.run))
     return int(tools.history[name]["personal_tokens"])
 
 

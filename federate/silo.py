@@ -206,12 +206,17 @@ class Silo:
             "trained_batches": kept.get("next_batch", 0),
         }
 
-    def personal_weights(self) -> Weights:
-        """The personal model that this silo keeps (for its owner, and for a simulation)."""
+    def personal_weights(self, run: str) -> Weights:
+        """The personal model of federated run `run` (for its owner, and for a simulation)."""
         try:
-            _, buffers = unpack((self.home / "personal.frame").read_bytes())
+            header, buffers = unpack((self.home / "personal.frame").read_bytes())
         except (OSError, FrameError):
-            raise DataError(f"{self.name} has no personal model: run `federate` first") from None
+            header, buffers = {}, {}
+        if header.get("run") != run:
+            raise DataError(
+                f"{self.home} holds no personal model of this run: delete the run's 5-federated "
+                "and run `federate` again"
+            )
         weights = decode(buffers, shapes_of(self.bench.base_weights), np.inf)
         if isinstance(weights, str):
             raise DataError(f"{self.name}: the personal model does not fit the base ({weights})")

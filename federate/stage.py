@@ -98,6 +98,7 @@ def _plan(section: FederateConfig, base: Artifact, work: Workspace, expect: int)
     name = work.scratch("run-name")
     if not name.exists():
         write_atomic(name, secrets.token_hex(8))
+    work.note("run", name.read_text())
     work.scratch("rounds")
     plan = Plan(name.read_text(), work.path, base.path, expect, section)
     plan.save(work.scratch(PLAN))

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -99,3 +100,23 @@ def test_a_killed_stage_ends_as_an_unbroken_one(
     if stage == "gather":  # what was fetched before the kill is not fetched again
         fetched = lines_of(ours / "access-log.jsonl")
         assert fetched < 1.25 * lines_of(theirs / "access-log.jsonl")
+
+
+DIE_SEALING = (
+    "import os, commonroot.artifact as artifact\n"
+    "artifact._describe = lambda *_: os.kill(os.getpid(), 9)\n"
+    "from commonroot.cli import main\n"
+    "main()"
+)
+
+
+def test_a_kill_while_sealing_leaves_a_run_that_can_be_compared(
+    unbroken: Finished, tmp_path: Path
+) -> None:
+    """By then the rounds' records are gone: they start over, and the silos must go along."""
+    run = unbroken.copy(tmp_path / "cut", "clean", "pretrain", "shards")
+    words = [sys.executable, "-c", DIE_SEALING, "federate", *run.arguments()]
+    assert subprocess.run(words, env=ENVIRONMENT, capture_output=True).returncode == -9
+    for stage in ("federate", "compare"):
+        run.call(stage)
+        assert run.digest(stage) == unbroken.digest(stage)

@@ -155,7 +155,7 @@ def test_evaluate_and_personalise_send_figures_only(make_silo, base_buffers) -> 
     header, out = silo.answer({"kind": "evaluate", "config": config}, dict(base_buffers))
     assert not out
     assert header["metrics"]["personal_bpb"] > 0
-    kept = silo.personal_weights()
+    kept = silo.personal_weights("run1")
     changed = any((kept[n] != silo.bench.base_weights[n]).any() for n in kept)
     assert changed == bool(header["metrics"]["personal_chosen"])
 

@@ -28,6 +28,7 @@ __all__ = [
     "build_artifact",
     "canonical_json",
     "file_sha256",
+    "json_lines",
     "load_artifact",
     "manifest_digest",
     "text_sha256",
@@ -111,7 +112,8 @@ class Workspace:
     def seal(self, identity: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
         """Drop scratch, hash every file and write the manifest last."""
         cut_short = self.path.rglob(".*.writing")
-        for path in (*self._scratch, *cut_short, self.path / ".key", self.path / MANIFEST):
+        # The key first: a kill in the middle of this must not leave a folder that looks resumable.
+        for path in (self.path / ".key", *self._scratch, *cut_short, self.path / MANIFEST):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -221,6 +223,12 @@ def text_sha256(value: Any) -> str:
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def json_lines(text: str) -> Iterator[Any]:
+    """The records of JSON Lines. Only a line feed ends one: JSON leaves U+2028 and such unescaped,
+    at which `str.splitlines` would cut."""
+    return (json.loads(line) for line in text.split("\n") if line.strip())
 
 
 def _intact(manifest: Mapping[str, Any], path: Path) -> bool:

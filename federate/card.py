@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from commonroot.artifact import json_lines
 from commonroot.verify import SOURCES
 from federate.card_figures import Stages, adopted, compute, evaluation, markdown_table, privacy
 
@@ -41,7 +42,7 @@ def card(
 
 def licences_of(sources: str) -> dict[str, int]:
     """Licence -> documents, out of the lines of sources.jsonl; the most frequent first."""
-    found = Counter(json.loads(line)["licence"] or "none stated" for line in sources.splitlines())
+    found = Counter(source["licence"] or "none stated" for source in json_lines(sources))
     ranked = dict(found.most_common(LICENCES_SHOWN))
     rest = found.total() - sum(ranked.values())
     return {**ranked, "others": rest} if rest else ranked

@@ -50,7 +50,7 @@ class Ledger:
         text = self.path.read_text("utf-8") if self.path.exists() else ""
         entries: list[dict[str, Any]] = []
         last = START
-        for number, line in enumerate(text.splitlines()):
+        for number, line in enumerate(text.split("\n")[:-1]):
             try:
                 entry = json.loads(line)
             except ValueError:

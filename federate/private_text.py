@@ -4,12 +4,12 @@ Runs inside the client: only counts leave this module's caller, the silo.
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from commonroot.artifact import json_lines
 from commonroot.errors import DataError
 from ingest.dedup import near_duplicate_groups
 
@@ -77,9 +77,7 @@ def split_pieces(texts: list[str], piece_chars: int) -> Split:
 
 def _texts(path: Path) -> Iterator[object]:
     if path.suffix == ".jsonl":
-        # Not splitlines(): a text may hold U+2028 and its like, which JSON does not escape.
-        for line in filter(str.strip, path.read_text("utf-8").split("\n")):
-            record = json.loads(line)
+        for record in json_lines(path.read_text("utf-8")):
             yield record.get("text") if isinstance(record, dict) else None
     elif path.suffix == ".parquet":
         import pyarrow.parquet as pq

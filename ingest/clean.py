@@ -18,6 +18,7 @@ from commonroot.artifact import (
     Artifact,
     Workspace,
     build_artifact,
+    json_lines,
     load_artifact,
     text_sha256,
     write_atomic,
@@ -140,11 +141,8 @@ def _journal(path: Path) -> Iterator[Finding]:
 
 def _documents(web: Artifact) -> Iterator[Stored | Finding]:
     """The archive's documents; what is no page is left out, what cannot be read is a finding."""
-    lines = (web.path / gather.FETCHES).read_text("utf-8").splitlines()
-    decisions = {}
-    for line in lines:
-        record = json.loads(line)
-        decisions[record["url"]] = record["decision"]
+    fetches = json_lines((web.path / gather.FETCHES).read_text("utf-8"))
+    decisions = {record["url"]: record["decision"] for record in fetches}
     for item in read_archive(web.path / gather.ARCHIVE):
         if isinstance(item, Damaged):
             yield Finding(f"damaged record {item.offset}", item.offset, "", "damaged-record")

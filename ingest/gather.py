@@ -1,7 +1,6 @@
 """Stage 1: sources -> 1-web, a web archive and one line for every address that was considered."""
 
 import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +11,14 @@ from typing import Any
 from pydantic import Field
 
 from commonroot import report
-from commonroot.artifact import Artifact, Workspace, build_artifact, text_sha256, write_atomic
+from commonroot.artifact import (
+    Artifact,
+    Workspace,
+    build_artifact,
+    json_lines,
+    text_sha256,
+    write_atomic,
+)
 from commonroot.config import Section
 from commonroot.errors import DataError
 from commonroot.progress import say
@@ -105,7 +111,7 @@ def _demo(config: _Resolved, work: Workspace) -> Iterator[WebConfig]:
 
 
 def _metrics(lines: str, left: int, robots: dict[str, int]) -> dict[str, Any]:
-    records = [json.loads(line) for line in lines.splitlines()]
+    records = list(json_lines(lines))
     refusals = [record["opt_out"] for record in records if record["opt_out"]]
     opted_out = [f"{refusal['signal']} ({refusal['where']})" for refusal in refusals]
     return {
@@ -141,7 +147,7 @@ def _ranked(counts: dict[str, int]) -> list[tuple[str, int]]:
 
 def _why(lines: str) -> str:
     """Counts of what happened instead, and the first case in full."""
-    records = [json.loads(line) for line in lines.splitlines()]
+    records = list(json_lines(lines))
     counts = Counter(record["decision"] for record in records)
     listed = ", ".join(f"{count} {name}" for name, count in _ranked(counts))
     first = next((record for record in records if record["detail"]), None)

@@ -7,12 +7,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from commonroot.artifact import Artifact, Workspace, build_artifact
 from commonroot.config import Section
+
+if TYPE_CHECKING:
+    from tests.finished_run import Finished
 
 SYLLABLES = ["ba", "ko", "ri", "ne", "tu", "sal", "mor", "vi", "den", "a", "lo", "pe"]
 
@@ -78,3 +82,16 @@ def tiny_pretrain(**changes: object):  # type: ignore[no-untyped-def]
         "compute": Compute(threads=1),
     }
     return PretrainConfig(**(settings | changes))
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> "Finished":
+    """The one finished run of the session; tests that change something work on a copy."""
+    from tests.finished_run import finished_run
+
+    return finished_run(tmp_path_factory.getbasetemp() / "pipeline")
+
+
+@pytest.fixture
+def copied(whole: "Finished", tmp_path: Path) -> "Finished":
+    return whole.copy(tmp_path / "copy")

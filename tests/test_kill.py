@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_pipeline import ENVIRONMENT, STAGES, Finished, finished_run, start_words
+from tests.finished_run import ENVIRONMENT, STAGES, Finished, finished_run, start_words
 
 pytestmark = pytest.mark.slow
 

@@ -1,22 +1,11 @@
-"""The whole path through the command, as a user sees it: what is there, what is not, what is said.
+"""The whole path through the command, as a user sees it: what is there, and what is nowhere."""
 
-One run on generated private text serves all tests here and in test_kill; tests that change
-something work on a copy of it.
-"""
-
-import functools
 import gzip
 import json
-import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -25,133 +14,17 @@ import pytest
 from commonroot.artifact import load_artifact
 from federate.ledger import Ledger
 from federate.private_text import read_folder, split_pieces
-from tests.conftest import make_text
+from tests.finished_run import (
+    CLIENTS,
+    MARKER,
+    PIECE,
+    STAGES,
+    Finished,
+    call,
+    refused,
+)
 
 pytestmark = pytest.mark.slow
-
-CONFIG = Path(__file__).parent.parent / "configs" / "smoke.toml"
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-MARKER = "qzx7marker7xzq"
-CLIENTS = ("ward-seven", "north-clinic", "old-archive", "tax-office")
-PIECE = 600
-STAGES = {
-    "gather": "1-web",
-    "clean": "2-corpus",
-    "pretrain": "3-base",
-    "shards": "4-shards",
-    "federate": "5-federated",
-    "compare": "6-comparison",
-    "release": "7-release",
-}
-SMALL = {
-    "gather.demo.pages": 60,
-    "pretrain.tokens": 20_480,
-    "pretrain.checkpoint_every": 5,
-    "pretrain.compute.threads": 1,
-    "federate.compute.threads": 1,
-    "federate.local.steps": 3,
-    "federate.personal.steps": 2,
-    "federate.silo.piece_chars": PIECE,
-    "federate.test_blocks": 2,
-    "federate.evaluate_blocks": 1,
-    "shards.demo": "false",
-}
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run folder, the command's options that made it, and what they printed."""
-
-    path: Path
-    private: Path
-    options: tuple[str, ...]
-    said: str
-
-    def copy(self, path: Path, *stages: str) -> "Finished":
-        """A copy of the artifacts of `stages` (all, if none) and of the silos."""
-        path.mkdir()
-        for stage in stages or STAGES:
-            shutil.copytree(self.path / STAGES[stage], path / STAGES[stage])
-        if not stages or "federate" in stages:
-            shutil.copytree(self.path / "silos", path / "silos")
-        return Finished(path, self.private, self.options, self.said)
-
-    def call(self, command: str, *changes: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run a stage (or `run`) with this run's options and `changes` (table.key=value)."""
-        return call(command, *self.arguments(*changes), code=code)
-
-    def arguments(self, *changes: str) -> list[str]:
-        sets = [word for change in changes for word in ("--set", change)]
-        return [*self.options, "--run", str(self.path), *sets]
-
-    def digest(self, stage: str) -> str:
-        return str(self.manifest(stage)["digest"])
-
-    def manifest(self, stage: str) -> dict:  # type: ignore[type-arg]
-        text = (self.path / STAGES[stage] / "manifest.json").read_text("utf-8")
-        return dict(json.loads(text))
-
-
-def call(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command; an exit other than `code`, or a traceback, fails the test."""
-    done = subprocess.run(start_words(*words), env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def start_words(*words: str | Path) -> list[str]:
-    return [sys.executable, "-m", "commonroot", *map(str, words)]
-
-
-def refused(*words: str | Path) -> str:
-    """Run the command that must end with exit 2, nothing on stdout and one line as the last."""
-    done = call(*words, code=2)
-    assert done.stdout == ""
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("commonroot: ")
-    return last
-
-
-def write_client(folder: Path, seed: int) -> None:
-    """Two files of generated text with the marker every few words, so that no piece is without."""
-    folder.mkdir(parents=True)
-    words = make_text(seed, 2400).split()
-    words = [MARKER if n % 20 == 0 or n % 300 == 299 else word for n, word in enumerate(words)]
-    (folder / "notes.txt").write_text(" ".join(words[:1200]), encoding="utf-8")
-    records = [{"text": " ".join(words[start : start + 300])} for start in range(1200, 2400, 300)]
-    lines = "".join(json.dumps(record) + "\n" for record in records)
-    (folder / "records.jsonl").write_text(lines, encoding="utf-8")
-
-
-def folders_option(*folders: Path) -> str:
-    return f"shards.folders={json.dumps([str(folder) for folder in folders])}"
-
-
-@functools.cache
-def finished_run(root: Path) -> Finished:
-    """The one run of the session, made by the first test that asks."""
-    private = root / "held-by-owners"
-    for seed, name in enumerate(CLIENTS, start=70):
-        write_client(private / name, seed)
-    changes = [f"{key}={value}" for key, value in SMALL.items()]
-    changes.append(folders_option(*(private / name for name in CLIENTS)))
-    options = ["--config", str(CONFIG)]
-    for change in changes:
-        options += ["--set", change]
-    run = Finished(root / "whole", private, tuple(options), "")
-    done = run.call("run")
-    return Finished(run.path, private, run.options, done.stdout + done.stderr)
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    return finished_run(tmp_path_factory.getbasetemp() / "pipeline")
-
-
-@pytest.fixture
-def copied(whole: Finished, tmp_path: Path) -> Finished:
-    return whole.copy(tmp_path / "copy")
 
 
 def up_to_date(said: str) -> list[str]:
@@ -337,113 +210,6 @@ def test_one_flipped_byte_is_named_by_verify_and_by_the_next_stage(copied: Finis
         assert str(file) in refused(follower, *after)
         file.write_bytes(whole_bytes)
     call("verify", copied.path)
-
-
-def test_an_unknown_key_is_one_line_and_nothing_is_done(whole: Finished, tmp_path: Path) -> None:
-    nowhere = Finished(tmp_path / "none", whole.private, whole.options, "")
-    line = refused("run", *nowhere.arguments("clean.quality.min_wrods=3"))
-    assert "clean.quality.min_wrods" in line
-    assert "did you mean min_words?" in line
-    assert not nowhere.path.exists()
-
-
-@pytest.mark.parametrize(
-    ("stage", "missing"),
-    [
-        ("clean", "1-web"),
-        ("pretrain", "2-corpus"),
-        ("federate", "3-base"),
-        ("compare", "2-corpus"),
-        ("release", "1-web"),
-    ],
-)
-def test_a_missing_parent_is_named(
-    whole: Finished, tmp_path: Path, stage: str, missing: str
-) -> None:
-    nowhere = Finished(tmp_path / "none", whole.private, whole.options, "")
-    line = refused(stage, *nowhere.arguments())
-    assert f"{missing} is missing" in line
-    assert "run the stage that makes it first" in line
-
-
-def test_an_empty_corpus_says_why(whole: Finished, tmp_path: Path) -> None:
-    web = whole.copy(tmp_path / "copy", "gather")
-    line = refused(
-        "clean",
-        *web.arguments("clean.quality.min_words=1000000", "clean.quality.max_words=2000000"),
-    )
-    assert re.search(r"no text is left of \d+ pages \(dropped: .*\d+ quality-\S+", line)
-    assert "[clean]" in line
-    assert not (web.path / "2-corpus").exists()
-
-
-def test_a_client_without_text_is_left_out_and_counted(whole: Finished, tmp_path: Path) -> None:
-    part = whole.copy(tmp_path / "copy", "clean", "pretrain")
-    empty, blank = tmp_path / "empty", tmp_path / "blank"
-    empty.mkdir()
-    blank.mkdir()
-    (blank / "notes.txt").write_text(" \n")
-    good = [whole.private / name for name in CLIENTS[:2]]
-    done = part.call("graft", folders_option(*good, empty, blank), "federate.rounds=1")
-    assert done.stderr.count("is left out") == 2
-    metrics = part.manifest("federate")["metrics"]
-    assert metrics["clients"] == 2
-    assert metrics["left_out"] == 2
-    line = refused("graft", *part.arguments(folders_option(empty, blank)))
-    assert "no client has usable text" in line
-
-
-def test_unreadable_files_of_a_client_are_counted(whole: Finished, tmp_path: Path) -> None:
-    part = whole.copy(tmp_path / "copy", "clean", "pretrain")
-    torn = tmp_path / "torn"
-    write_client(torn, 90)
-    (torn / "table.parquet").write_bytes(b"PAR1 and no more")
-    (torn / "latin.txt").write_bytes("caf\xe9 ".encode("latin-1") * 50)
-    (torn / "cut.jsonl").write_text('{"text": "half')
-    odd = json.dumps({"text": f"a line end\u2028within {make_text(91, 300)}"}, ensure_ascii=False)
-    (torn / "whole.jsonl").write_text(f"{odd}\n\n{odd}\n", encoding="utf-8")
-    (torn / "picture.png").write_bytes(b"\x89PNG")
-    done = part.call("graft", folders_option(torn), "federate.rounds=1")
-    assert "3 unreadable_file" in done.stderr
-    assert "1 other_file_type" in done.stderr
-    assert part.manifest("federate")["metrics"]["clients"] == 1
-
-
-def test_unreadable_public_files_are_counted(whole: Finished, tmp_path: Path) -> None:
-    public = tmp_path / "public"
-    public.mkdir()
-    for seed in range(3):
-        (public / f"{seed}.txt").write_text(make_text(seed, 200), encoding="utf-8")
-    (public / "torn.jsonl").write_bytes(b'{"text": "half\n\xff\xfe\n')
-    (public / "empty.txt").write_bytes(b"")
-    run = Finished(tmp_path / "run", whole.private, whole.options, "")
-    run.call("gather", "gather.demo.enabled=false", f"gather.files.folder={public}")
-    assert run.manifest("gather")["metrics"]["decisions"] == {"kept": 3, "unreadable": 3}
-
-
-def wait_for(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Until `true`; fails if the process ends before that."""
-    while not true():
-        assert process.poll() is None, "the stage ended before it was looked at"
-        time.sleep(0.005)
-
-
-def test_two_at_once_in_one_folder_are_refused(whole: Finished, tmp_path: Path) -> None:
-    run = whole.copy(tmp_path / "copy", "gather")
-    words = start_words("clean", *run.arguments())
-    with subprocess.Popen(
-        words, env=ENVIRONMENT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    ) as first:
-        wait_for((run.path / "2-corpus.partial" / ".key").exists, first)
-        first.send_signal(signal.SIGSTOP)
-        try:
-            line = refused("clean", *run.arguments())
-        finally:
-            first.send_signal(signal.SIGCONT)
-        assert "another run works on" in line
-        assert str(run.path / "2-corpus") in line
-        assert first.wait() == 0
-    assert run.digest("clean") == whole.digest("clean")
 
 
 def test_the_release_loads_offline_with_stock_transformers(

@@ -1,12 +1,12 @@
 """How well did the crawler and the cleaner do, measured against what the demo site knows?"""
 
 import gzip
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from commonroot.artifact import json_lines
 from ingest.demo.pages import ROBOTS
 from ingest.demo.plan import ATLAS, WIKI
 from ingest.robots import allowed
@@ -26,8 +26,8 @@ def score(
 
     `kept` maps URL -> text of the corpus, `twins` a dropped duplicate's URL -> the one kept.
     """
-    lines = gzip.decompress(truth.read_bytes()).decode().splitlines()
-    pages = {page["url"]: page for page in map(json.loads, lines)}
+    lines = gzip.decompress(truth.read_bytes()).decode()
+    pages = {page["url"]: page for page in json_lines(lines)}
     wanted = _wanted(pages)
     return {
         "disallowed_fetches": _disallowed(access_log),
@@ -43,7 +43,7 @@ def score(
 
 def _disallowed(access_log: Path) -> int:
     """Requests that the server saw and its robots.txt forbids."""
-    seen = map(json.loads, access_log.read_text("utf-8").splitlines())
+    seen = json_lines(access_log.read_text("utf-8"))
     return sum(
         not allowed(
             ROBOTS.format(host=line["host"]).encode(), line["agent"],

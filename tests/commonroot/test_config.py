@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -5,6 +7,9 @@ from pydantic import Field
 
 from commonroot.config import Section, load_tables, parse_section
 from commonroot.errors import ConfigError
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Inner(Section):
@@ -52,3 +57,23 @@ def test_mistakes_get_one_line(
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read config"):
         load_tables(tmp_path / "none.toml", [], [])
+
+
+def test_the_reference_in_docs_is_the_one_that_the_models_give() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "commonroot", "config"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (ROOT / "docs" / "config.md").read_text("utf-8"), (
+        "commonroot config > docs/config.md"
+    )
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.name)
+def test_every_shipped_config_is_valid(config: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "commonroot", "release", "--config", config, "--run", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "is missing or unfinished" in done.stderr

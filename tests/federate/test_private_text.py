@@ -119,3 +119,12 @@ def test_a_table_without_the_key_column(tmp_path: Path) -> None:
     section = ShardsConfig(table=str(table(tmp_path)), key="ward")
     with pytest.raises(DataError, match="`text` and `ward`"):
         run_shards(section, tmp_path / "run")
+
+
+@pytest.mark.parametrize("keys", [["Ann B", "ann-b"], ["..", "x"]])
+def test_keys_that_make_no_client_name_are_refused(tmp_path: Path, keys: list[str]) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps({"client": k, "text": "words"}) + "\n" for k in keys))
+    with pytest.raises(DataError):
+        run_shards(ShardsConfig(table=str(path), names="key"), tmp_path / "run")
+    assert not (tmp_path / "run" / "records.jsonl").exists()

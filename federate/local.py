@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pretrain.evaluate import EvalSet
+    from pretrain.moments import Moments
 
 __all__ = ["LocalSteps", "Weights", "Workbench"]
 
@@ -37,8 +38,8 @@ class LocalSteps(Section):
     batch: int = Field(4, ge=1, le=4096)
     """Blocks a step."""
     lr: float = Field(2e-3, gt=0, le=1)
-    """Peak learning rate of AdamW (moments start at zero each time)."""
-    warmup: int = Field(2, ge=0)
+    """Peak learning rate of AdamW, which starts from the base's public second moments."""
+    warmup: int = Field(0, ge=0)
     """Steps of linear warm-up."""
     decay: float = Field(0.0, ge=0, le=1)
     """Share of the steps over which the learning rate falls to zero."""
@@ -68,6 +69,13 @@ class Workbench:
     @cached_property
     def base_weights(self) -> Weights:
         return self.read()
+
+    @cached_property
+    def moments(self) -> "Moments | None":
+        """AdamW's second moments of public text, if the base brings them."""
+        from pretrain.moments import load_moments
+
+        return load_moments(self.base)
 
     @property
     def context(self) -> int:
@@ -108,7 +116,10 @@ class Workbench:
     ) -> Iterator[Step]:
         """The same, step by step."""
         batches = (data.batch(seed, first_batch + step, how.batch) for step in range(how.steps))
+        from pretrain.moments import prime
+
         optimizer = make_optimizer(self.model, how.weight_decay)
+        prime(optimizer, self.model, self.moments)
         lr = schedule(how.lr, how.steps, how.warmup, how.decay)
         return train(self.model, optimizer, batches, lr, self.compute)
 

@@ -51,6 +51,8 @@ class PretrainConfig(Section):
     """Share of the steps over which the learning rate falls to zero."""
     eval_blocks: int = Field(160, ge=1)
     """Blocks of held-out public text used for bpb."""
+    moment_batches: int = Field(32, ge=0)
+    """Batches of public text that the second moments for fine-tuning come from; 0: none."""
     checkpoint_every: int = Field(50, ge=1)
     """Steps between checkpoints."""
     prompts: tuple[str, ...] = ("The country is", "In the year", "The capital city", "She was")
@@ -79,6 +81,7 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
     from pretrain.corpus import corpus_texts
     from pretrain.evaluate import bits_per_byte, eval_set, sample
     from pretrain.model import count, load_model, load_tokenizer, pick_device, save_model
+    from pretrain.moments import save_moments
     from pretrain.packing import pack
 
     device = pick_device(section.compute)
@@ -100,6 +103,11 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
         _train(section, model, data, log, work)
     bpb = bits_per_byte(model, heldout, section.compute)
     save_model(model, tokenizer, work.path)
+    if section.moment_batches:
+        public = data or pack(tokenizer, corpus_texts(corpus, "train"), section.context)
+        save_moments(
+            model, public, section.batch, section.moment_batches, section.compute, work.path
+        )
     samples = {prompt: sample(model, tokenizer, prompt) for prompt in section.prompts}
     write_atomic(work.path / "samples.json", json.dumps(samples, indent=1, ensure_ascii=False))
     metrics = {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["Step", "make_optimizer", "schedule", "token_losses", "train"]
+__all__ = ["Step", "gradients", "make_optimizer", "schedule", "token_losses", "train"]
 
 LossFunction = Callable[["PreTrainedModel", "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 
@@ -73,6 +73,26 @@ def token_losses(
     )
 
 
+def gradients(
+    model: "PreTrainedModel",
+    x_BT: Int64,
+    y_BT: Int64,
+    compute: Compute,
+    clip: float = 1.0,
+    losses: LossFunction = token_losses,
+) -> Step:
+    """Leave the gradient of the mean loss in the parameters, clipped to L2 norm `clip`."""
+    import torch
+
+    device = next(model.parameters()).device
+    tokens = int((y_BT != IGNORE).sum())
+    with autocast(compute, device):
+        total = losses(model, torch.from_numpy(x_BT).to(device), torch.from_numpy(y_BT).to(device))
+    (total / max(tokens, 1)).backward()
+    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
+    return Step(float(total.detach()) / max(tokens, 1), tokens, norm)
+
+
 def train(
     model: "PreTrainedModel",
     optimizer: "torch.optim.Optimizer",
@@ -80,7 +100,6 @@ def train(
     lr: Callable[[int], float],
     compute: Compute,
     first_step: int = 0,
-    clip: float = 1.0,
     losses: LossFunction = token_losses,
 ) -> Iterator[Step]:
     """Take one optimizer step a batch, from step `first_step` of schedule `lr` on.
@@ -88,23 +107,13 @@ def train(
     Raises TrainingError as soon as a loss or gradient is not finite; the weights are then still
     those of the step before.
     """
-    import torch
-
-    device = next(model.parameters()).device
     model.train()
     for number, (x_BT, y_BT) in enumerate(batches, start=first_step):
-        tokens = int((y_BT != IGNORE).sum())
-        with autocast(compute, device):
-            total = losses(
-                model, torch.from_numpy(x_BT).to(device), torch.from_numpy(y_BT).to(device)
-            )
-        (total / max(tokens, 1)).backward()
-        loss = float(total.detach()) / max(tokens, 1)
-        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
-        if not (math.isfinite(norm) and math.isfinite(loss)):
-            raise TrainingError(f"step {number}: loss {loss} is not finite: lower the lr")
+        step = gradients(model, x_BT, y_BT, compute, losses=losses)
+        if not (math.isfinite(step.grad_norm) and math.isfinite(step.loss)):
+            raise TrainingError(f"step {number}: loss {step.loss} is not finite: lower the lr")
         for group in optimizer.param_groups:
             group["lr"] = lr(number)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        yield Step(loss, tokens, norm)
+        yield step

@@ -8,7 +8,6 @@ from pydantic import Field
 from commonroot.config import Section, load_tables, parse_section
 from commonroot.errors import ConfigError
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

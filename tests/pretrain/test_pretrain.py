@@ -14,6 +14,7 @@ from pretrain import stage
 from pretrain.checkpoint import restore, save
 from pretrain.evaluate import bits_per_byte, eval_set, sample
 from pretrain.model import Compute, ModelShape, build_model, load_model, load_tokenizer
+from pretrain.moments import load_moments, prime
 from pretrain.packing import IGNORE, Blocks
 from pretrain.train import make_optimizer, schedule, train
 from tests.conftest import build_corpus, make_text, tiny_pretrain
@@ -157,3 +158,22 @@ def test_an_impossible_shape_is_one_line() -> None:
 def test_metrics_hold_every_step_once(tiny_run: Path) -> None:
     lines = (tiny_run / "3-base" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(12))
+
+
+def test_public_second_moments_go_with_the_base_and_start_the_optimizer(tiny_run: Path) -> None:
+    """An empty AdamW's first step is the sign of the gradient; a primed one's has sizes."""
+    moments = load_moments(tiny_run / "3-base")
+    assert moments is not None
+    assert all((value >= 0).all() and torch.isfinite(value).all() for value in moments.values())
+    assert load_moments(tiny_run / "2-corpus") is None
+    name, batch = "model.layers.0.mlp.up_proj.weight", Blocks(np.arange(200), 64).batch(0, 0, 1)
+    sizes = {}
+    for start in ("empty", "primed"):
+        model = load_model(tiny_run / "3-base")
+        weight = dict(model.named_parameters())[name]
+        before, optimizer = weight.detach().clone(), make_optimizer(model, 0.0)
+        prime(optimizer, model, moments if start == "primed" else None)
+        list(train(model, optimizer, [batch], lambda _: 1e-3, CPU))
+        sizes[start] = (weight.detach() - before).abs()
+    assert float(sizes["empty"].median()) == pytest.approx(1e-3, rel=0.01)
+    assert float(sizes["primed"].std()) > 10 * float(sizes["empty"].std())

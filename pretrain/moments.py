@@ -2,9 +2,9 @@
 
 Fine-tuning starts many short runs: every client in every round, and AdamW with empty moments makes
 its first steps the sign of a noisy gradient, the same size for a rare token's row as for any other.
-With the second moments of public text in place of zeros, federated training forgot a fifth as much
-of the public text and came closer to centralised training (docs/decisions.md). They are public,
-travel once with the base, and nothing of a client is in them.
+With the second moments of public text in their place, federated training forgot less of the public
+text and came closer to centralised training (docs/decisions.md). They are public, travel once with
+the base, and nothing of a client is in them.
 """
 
 from pathlib import Path

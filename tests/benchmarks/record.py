@@ -21,8 +21,10 @@ class Result:
         self.lines[key] = {"value": value, "goal": goal, "ok": ok, "command": command}
 
     def keep(self) -> None:
-        """Write results/NAME.json and print the same object."""
+        """Print the lines, and put them into results/NAME.json beside those measured earlier."""
         RESULTS.mkdir(exist_ok=True)
-        text = json.dumps(self.lines, indent=1, ensure_ascii=False)
-        (RESULTS / f"{self.name}.json").write_text(text + "\n", encoding="utf-8")
-        print(text)
+        path = RESULTS / f"{self.name}.json"
+        earlier = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        lines = dict(sorted({**earlier, **self.lines}.items(), key=lambda item: int(item[0])))
+        path.write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(json.dumps(self.lines, indent=1, ensure_ascii=False))

@@ -105,6 +105,7 @@ def new_figure(width: float = 8.6, height: float = 3.4) -> "Figure":
             "xtick.color": INK,
             "ytick.color": INK,
             "axes.grid": True,
+            "axes.axisbelow": True,
             "grid.color": "#e8ede9",
             "legend.frameon": False,
             "figure.facecolor": "none",

@@ -140,6 +140,7 @@ def _compare(tools: _Bench, federated: Artifact, work: Workspace) -> dict[str, A
         if not path.exists():
             write_atomic(path, json.dumps(measure()))
         results[name] = json.loads(path.read_text("utf-8"))
+    results["personalised"]["tokens"] += tokens  # its clients were in the rounds as well
     per_client = {arm: result.pop("clients") for arm, result in results.items()}
     samples = {arm: result.pop("sample") for arm, result in results.items()}
     write_atomic(work.path / "per_client.json", json.dumps(per_client, indent=1))

@@ -144,16 +144,39 @@ def _procedure(stages: Stages) -> str:
         ("pretraining", _root(stages)),
         ("rounds", f"{metrics['rounds']}, of which {metrics['void_rounds']} void"),
         ("cohort", f"{cohort} of {metrics['clients']} clients a round"),
-        ("local training", f"AdamW, {local['steps']} steps of {local['batch']} blocks"),
+        ("local training", _local(local)),
         ("local learning rate, weight decay", f"{local['lr']:g}, {local['weight_decay']:g}"),
         ("learning rate over the rounds", f"falls over the last {config['cooldown']:.0%}"),
-        ("aggregation", f"{config['strategy']}, server learning rate {config['server_lr']:g}"),
-        ("quorum, deadline", f"{config['quorum']:.0%} of the cohort, {config['deadline_s']:g} s"),
+        ("trained", _trained(config["lora"])),
+        ("aggregation", _aggregation(config)),
+        ("pacing", config["pacing"]["mode"]),
+        ("bits a parameter, up and down", f"{config['up']['bits']:g}, {config['down']['bits']:g}"),
+        (
+            "quorum, deadline",
+            f"{config['quorum']:.0%} of the cohort, {config['pacing']['timeout_s']:g} s",
+        ),
         ("replies excluded as not valid", f"{metrics['excluded_replies']}"),
         ("personalisation", f"{config['personal']['steps']} steps in each client, not published"),
         ("engine, seed", f"{config['engine']}, {config['seed']}"),
     ]
     return f"## Training procedure\n\n{markdown_table(['what', 'how'], rows)}"
+
+
+def _local(local: Mapping[str, Any]) -> str:
+    beside = f", {local['replay']:g} public blocks beside each" if local["replay"] else ""
+    return f"AdamW, {local['steps']} steps of {local['batch']} blocks{beside}"
+
+
+def _trained(lora: Mapping[str, Any]) -> str:
+    if not lora["rank"]:
+        return "all weights"
+    return f"LoRA of rank {lora['rank']} on {', '.join(lora['targets'])}, merged afterwards"
+
+
+def _aggregation(config: Mapping[str, Any]) -> str:
+    rate = config["server_lr"]
+    options = "".join(f", {key} {value}" for key, value in config["strategy_options"].items())
+    return f"{config['strategy']}, server learning rate {rate or 'as it is by default'}{options}"
 
 
 def _root(stages: Stages) -> str:

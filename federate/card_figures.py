@@ -22,6 +22,7 @@ ARMS = {
     "centralised_matched_updates": "centralised, batch of a whole cohort, as many updates",
     "federated": "**federated: the weights published here**",
     "personalised": "federated, then personalised inside each client (not published)",
+    "federated_iid": "control: federated over the same text, shuffled among the clients",
 }
 DEFINITIONS = """Bits per UTF-8 byte (bpb), lower is better; it does not depend on the tokenizer.
 **own**: mean over clients of a model on that client's test text. **union**: mean over the clients'
@@ -53,11 +54,15 @@ def _every_arm(stages: Stages) -> str:
         if share is None
         else f" The rounds gained {share:.0%} of what pooling all text would have."
     )
+    seeds = metrics.get("seeds", 1)
+    means = f"Means of {seeds} seeds; the published weights are the first's."
+    once = "One seed." if seeds == 1 else means
     return (
         f"{markdown_table(['model', 'own', 'union', 'public'], rows)}\n\n"
         f"Personalised beats local only on own text for {metrics['personalised_beats_local']} of "
-        f"{metrics['clients']} clients.{gained} One seed. Every arm but the base was given as many "
-        "private tokens, up to the rounding of steps."
+        f"{metrics['clients']} clients.{gained} "
+        f"{once} Every arm but the base was "
+        "given as many private tokens, up to the rounding of steps."
     )
 
 

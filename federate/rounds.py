@@ -1,37 +1,46 @@
-"""The round loop: sample, send, validate, aggregate as replies arrive, checkpoint, resume.
+"""The round loop: sample, send, validate, aggregate as replies arrive, checkpoint, resume, stop.
 
 It talks to any engine through Flower's public Grid, and holds O(model) memory.
 """
 
 import json
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from commonroot.artifact import write_atomic
-from commonroot.errors import RoundError
-from commonroot.plugins import load_plugin
+from commonroot.errors import ConfigError, RoundError
 from commonroot.progress import Bar, MetricsLog, bar, say
-from federate.local import LocalSteps, Weights, Workbench
+from federate.agreement import Agreement
+from federate.cohort import held_out, least_asked_first
+from federate.convergence import Progress
+from federate.courier import RoundCourier
+from federate.devices import devices_of
+from federate.exchange import Exchange
+from federate.local import Workbench
+from federate.pacer import Pacer
+from federate.pacing import discount
 from federate.plan import Plan
-from federate.replies import Update, check_metrics, check_update
-from federate.roundstate import restore_round, save_round
-from federate.wire import Shapes, encode, fingerprint, l2_norm, shapes_of
-from pretrain.train import schedule
+from federate.replies import Update
+from federate.requests import EvaluateAsk
+from federate.roundstate import (
+    BEST,
+    FINAL,
+    RoundState,
+    newest_round,
+    read_round,
+    save_named,
+    save_round,
+)
+from federate.strategies.load import load_strategy
+from federate.wire import shapes_of
 
 if TYPE_CHECKING:
-    from flwr.app import Message
     from flwr.serverapp import Grid
 
-__all__ = ["choose_cohort", "run_from_plan", "run_rounds"]
-
-POLL_S = 0.2
-GRACE_S = 60.0
-"""A message outlives the round's deadline by this much."""
+__all__ = ["run_from_plan", "run_rounds"]
 
 
 def run_from_plan(grid: "Grid", path: Path) -> None:
@@ -40,239 +49,196 @@ def run_from_plan(grid: "Grid", path: Path) -> None:
 
 
 def run_rounds(grid: "Grid", plan: Plan) -> None:
-    """Run all rounds of `plan`, then evaluate and personalise every client.
+    """Run the rounds of `plan`, then evaluate and personalise every client.
 
-    Leaves in plan.work: rounds/ (the last two checkpoints), metrics.jsonl (a line a round),
-    clients.json (a row a client). Raises RoundError when rounds keep missing their quorum.
+    Leaves in plan.work: rounds/ (the last two checkpoints and the best), metrics.jsonl (a line a
+    round), clients.json (a row a client). Raises RoundError when rounds keep missing their quorum.
     """
     _Run(grid, plan).all()
 
 
-def choose_cohort(names: list[str], size: int, seed: int, number: int) -> list[str]:
-    """The clients of round `number`: everyone takes part before anyone does so twice."""
-    size = min(size, len(names))
-    chosen: list[str] = []
-    pick = number * size
-    while len(chosen) < size:
-        cycle, place = divmod(pick, len(names))
-        name = names[int(np.random.default_rng([seed, cycle]).permutation(len(names))[place])]
-        if name not in chosen:
-            chosen.append(name)
-        pick += 1
-    return chosen
-
-
-@dataclass(frozen=True)
-class _Node:
-    id: int
-    shapes: Shapes
-
-
 class _Run:
     def __init__(self, grid: "Grid", plan: Plan) -> None:
-        self.grid, self.plan, self.config = grid, plan, plan.config
+        self.plan, self.config = plan, plan.config
+        config = plan.config
+        self.exchange = Exchange(grid, config.pacing.timeout_s, config.largest_weight)
         self.log = MetricsLog(plan.work / "metrics.jsonl")
         self.folder = plan.work / "rounds"
-        bench = Workbench(plan.base, self.config.compute)
-        self.context = bench.context
-        self.base = bench.base_weights
-        self.strategy = load_plugin("commonroot.strategies", self.config.strategy)(
-            dict(self.base), self.config.server_lr
+        self.progress = Progress()
+        bench = Workbench(plan.base, config.compute)
+        wanted = max(plan.expect, config.min_clients)
+        self.nodes = self.exchange.roster(bench.fingerprint, wanted, config.wait_s)
+        away = held_out(list(self.nodes), config.hold_out, config.seed)
+        self.players = [name for name in self.nodes if name not in away]
+        bench.wear(config.lora)
+        self.strategy = load_strategy(
+            config.strategy,
+            dict(bench.start()),
+            config.server_lr,
+            config.strategy_options,
+            len(self.players),
+            config.lora.scale,
         )
-        self.payload = sum(map(len, encode(self.base).values()))
-        self.nodes: dict[str, _Node] = {}
+        if config.pacing.takes_stale and self.strategy.needs_fresh:
+            raise ConfigError(
+                f"strategy {config.strategy} cannot use stale replies: set "
+                "federate.pacing.mode = 'synchronous', or late = 'drop'"
+            )
+        self.agreement = Agreement(shapes_of(self.strategy.weights), config.seed)
+        devices = devices_of(self.players, config.devices)
+        self.pacer: Pacer[Update | str] = Pacer(
+            config.pacing, self.players, config.cohort, config.seed, devices
+        )
+        self.courier = RoundCourier(
+            self.exchange, config, plan.run, self.nodes, devices, self.strategy, bench
+        )
 
     def all(self) -> None:
-        first = restore_round(self.folder, self.strategy)
-        self.log.keep(first, "round")
-        self.nodes = self._roster()
+        self._rounds(self._resume())
+        if self.config.keep_best and (self.folder / BEST).exists():
+            self._take(read_round(self.folder / BEST))
+        last = RoundState(self.config.rounds, self.strategy.send(), {}, {})
+        save_named(self.folder, FINAL, last)
+        self._finish()
+
+    def _resume(self) -> int:
+        kept = newest_round(self.folder)
+        if kept is None:
+            self.log.keep(0, "round")
+            return 0
+        self._take(kept)
+        self.progress = Progress.of(kept.figures["progress"])
+        self.pacer.restore(kept.figures["pacer"])
+        self.log.keep(kept.done, "round")
+        return kept.done
+
+    def _rounds(self, first: int) -> None:
         void = 0
         with bar(self.config.rounds, "federate", "rounds", done=first) as shown:
             for number in range(first, self.config.rounds):
+                if self.progress.ended:
+                    break
                 record = self._round(number)
                 void = void + 1 if record["void"] else 0
                 if void >= self.config.most_void_rounds:
                     raise RoundError(_no_quorum(void, record))
-                if (
-                    number + 1
-                ) % self.config.evaluate_every == 0 or number + 1 == self.config.rounds:
-                    record["validation_bpb"] = self._validate(number)
-                    record["bytes_down"] += len(self.nodes) * self.payload
+                self._validate(number + 1, record)
                 self.log.write(**record)
-                save_round(self.folder, self.strategy, number + 1)
+                save_round(self.folder, self._state(number + 1))
                 _show(shown, record)
-        self._finish()
-
-    def _roster(self) -> dict[str, _Node]:
-        """Ask every node who it is, until enough clients are there. Name -> node."""
-        wanted, end = max(self.plan.expect, self.config.min_clients), self._end(self.config.wait_s)
-        nodes: dict[str, _Node] = {}
-        asked: set[int] = set()
-        while True:
-            new = sorted(set(self.grid.get_node_ids()) - asked)
-            asked.update(new)
-            messages = {str(node): self._message(node, "query", 0, {}, None) for node in new}
-            for node, reply in self._exchange(messages, end):
-                self._admit(nodes, int(node), reply)
-            if len(nodes) >= wanted:
-                return dict(sorted(nodes.items()))
-            if time.monotonic() > end:
-                raise RoundError(
-                    f"{len(nodes)} of {wanted} clients came within {self.config.wait_s:g} s: "
-                    "start more clients, or lower federate.min_clients"
-                )
-            time.sleep(POLL_S)
-
-    def _admit(self, nodes: dict[str, _Node], node: int, reply: "Message") -> None:
-        metrics = check_metrics(reply)
-        if isinstance(metrics, str):
-            return say(f"node {node} is left out: {metrics}")
-        info = reply.content.config_records["info"]
-        name, shares = str(info.get("client")), info.get("shares")
-        shapes = shapes_of(self.base)
-        if info.get("base") != fingerprint(self.base):
-            return say(f"client {name} is left out: it holds another base model")
-        if not isinstance(shares, list) or not shares or not set(shares) <= shapes.keys():
-            return say(f"client {name} is left out: it shares no known tensor")
-        if name in nodes:
-            return say(f"node {node} is left out: there is a client {name} already")
-        nodes[name] = _Node(node, {str(key): shapes[str(key)] for key in shares})
-        return None
 
     def _round(self, number: int) -> dict[str, Any]:
-        names = choose_cohort(list(self.nodes), self.config.cohort, self.config.seed, number)
-        lr = schedule(self.config.local.lr, self.config.rounds, 0, self.config.cooldown)(number)
-        how = self.config.local.model_copy(update={"lr": lr})
-        accepted: dict[str, Update] = {}
+        """One server update."""
+        taken: list[Update] = []
         excluded: dict[str, str] = {}
-        norms, tokens, up = [], 0, 0
-        self.strategy.begin()
-        for name, result in self._updates(names, number, how):
-            if isinstance(result, str):
-                excluded[name] = result
-                say(f"round {number}: {name} excluded: {result}")
-                continue
-            self.strategy.add(result.delta, result.tokens)
-            norms.append(l2_norm(result.delta))
-            tokens, up = tokens + result.tokens, up + result.bytes
-            accepted[name] = Update({}, result.tokens, result.loss, result.bytes)
-        excluded |= {
-            n: "no reply before the deadline" for n in names if n not in {*accepted, *excluded}
-        }
-        void = len(accepted) < max(1, self.config.quorum * len(names))
+        late = 0
+        for part in (self.strategy, self.agreement, self.courier):
+            part.begin()
+        for arrival in self.pacer.arrivals(self.courier):
+            if isinstance(arrival.reply, Update):
+                taken.append(self._add(arrival.reply, arrival.staleness))
+            elif arrival.reply is None:
+                late += 1
+            else:
+                excluded[arrival.client] = arrival.reply
+                say(f"round {number}: {arrival.client} excluded: {arrival.reply}")
+        goal = self.config.pacing.goal(min(self.config.cohort, len(self.players)))
+        void = len(taken) < max(1, self.config.quorum * goal)
         applied = 0.0 if void else self.strategy.finish()
-        return {
+        self.pacer.close(not void)
+        record = {
             "round": number,
             "void": void,
-            "cohort": names,
+            "cohort": list(self.pacer.asked),
             "excluded": excluded,
-            "lr": lr,
-            "tokens": 0 if void else tokens,
-            "loss": float(np.mean([u.loss for u in accepted.values()])) if accepted else 0.0,
+            "late": late,
+            "lr": self.config.lr(number),
+            "tokens": 0 if void else sum(update.tokens for update in taken),
+            "loss": float(np.mean([update.loss for update in taken])) if taken else 0.0,
             "delta_norm": applied,
-            "client_norm": float(np.mean(norms)) if norms else 0.0,
-            "bytes_up": up,
-            "bytes_down": len(names) * self.payload,
+            "cosine": self.agreement.mean(),
+            "clients": self.agreement.figures(),
+            "notes": {} if void else self.strategy.notes(),
+            "bytes_up": sum(update.bytes for update in taken),
+            "bytes_down": self.courier.bytes_down,
         }
+        if self.pacer.devices:
+            record["virtual_s"] = round(self.pacer.now, 6)
+        return record
 
-    def _updates(
-        self, names: list[str], number: int, how: LocalSteps
-    ) -> Iterator[tuple[str, Update | str]]:
-        config = {**how.model_dump(), "seed": self.config.seed}
-        weights = self._encoded()
-        messages = {
-            name: self._message(self.nodes[name].id, "train", number, config, weights)
-            for name in names
-        }
-        most = how.steps * how.batch * self.context
-        for name, reply in self._exchange(messages, self._end(self.config.deadline_s)):
-            shapes = self.nodes[name].shapes
-            yield name, check_update(reply, shapes, most, self.config.largest_weight)
+    def _add(self, update: Update, staleness: int) -> Update:
+        """Hand a reply to the strategy; returns its figures without its tensors."""
+        factor = discount(staleness, self.config.pacing.staleness_exponent)
+        update = replace(update, staleness=staleness, discount=factor)
+        self.strategy.add(update)
+        self.agreement.add(update.client, update.delta, update.weight)
+        self.pacer.accept()
+        return replace(update, delta={}, extra={})
 
-    def _validate(self, number: int) -> float | None:
-        ask = {"split": "validation", "most_blocks": self.config.evaluate_blocks}
-        bpb = [row["bpb"] for _, row in self._evaluate(number, ask, list(self.nodes))]
-        return float(np.mean(bpb)) if bpb else None
-
-    def _evaluate(
-        self, number: int, ask: dict[str, Any], names: list[str]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        weights = self._encoded()
-        messages = {
-            name: self._message(self.nodes[name].id, "evaluate", number, ask, weights)
-            for name in names
-        }
-        for name, reply in self._exchange(messages, self._end(self.config.deadline_s)):
-            metrics = check_metrics(reply)
-            bpb = None if isinstance(metrics, str) else metrics.get("bpb")
-            if isinstance(metrics, str) or not isinstance(bpb, float) or not np.isfinite(bpb):
-                say(f"{name} was not evaluated: {metrics}")
-                continue
-            yield name, metrics
+    def _validate(self, done: int, record: dict[str, Any]) -> None:
+        """Measure now and then; keep the best, go back to it on divergence, or say why to stop."""
+        if done % self.config.evaluate_every and done != self.config.rounds:
+            return
+        self.courier.begin()
+        parcel = self.courier.parcel(done)
+        ask = EvaluateAsk(
+            run=self.plan.run,
+            round=done,
+            most_blocks=self.config.evaluate_blocks,
+            lora=self.config.lora,
+        )
+        count = self.config.evaluate_clients or len(self.players)
+        order = least_asked_first(self.players, dict.fromkeys(self.players, 0), self.config.seed)
+        nodes = {name: self.nodes[name] for name in sorted(order[:count])}
+        bpb = [row["bpb"] for _, row in self.exchange.evaluate(nodes, ask, parcel)]
+        record["bytes_down"] += len(nodes) * parcel.bytes
+        if not bpb:
+            record["validation_bpb"] = None
+            return
+        record["validation_bpb"] = float(np.mean(bpb))
+        verdict = self.progress.judge(self.config.stop, record["validation_bpb"], done)
+        if verdict == "better":
+            save_named(self.folder, BEST, self._state(done))
+        elif verdict == "rollback":
+            best = self.progress.best_round
+            say(f"round {done}: validation diverged; back to the weights after round {best}")
+            self._take(read_round(self.folder / BEST))
+        if self.progress.ended:
+            say(f"after round {done}: {self.progress.ended}")
 
     def _finish(self) -> None:
         """Test every client and let it personalise; rows are kept, so a resume asks the rest."""
         path = self.plan.work / "clients.json"
         rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        ask = {
-            **self.config.personal.model_dump(),
-            "seed": self.config.seed + 1,
-            "split": "test",
-            "most_blocks": self.config.test_blocks,
-            "personalise": True,
-        }
-        left = [name for name in self.nodes if name not in rows]
+        ask = EvaluateAsk(
+            run=self.plan.run,
+            round=self.config.rounds,
+            seed=self.config.seed + 1,
+            split="test",
+            most_blocks=self.config.test_blocks,
+            most_records=self.config.test_records,
+            lora=self.config.lora,
+            personal=self.config.personal,
+        )
+        left = {name: node for name, node in self.nodes.items() if name not in rows}
+        self.courier.begin()
+        parcel = self.courier.parcel(self.config.rounds)
+        write_atomic(
+            self.plan.work / "delivery.json", json.dumps({"bytes": len(self.nodes) * parcel.bytes})
+        )
         with bar(len(self.nodes), "personalise", "clients", done=len(rows)) as shown:
-            for name, row in self._evaluate(self.config.rounds, ask, left):
-                rows[name] = row
+            for name, row in self.exchange.evaluate(left, ask, parcel):
+                rows[name] = row | {"in_rounds": name in self.players}
                 write_atomic(path, json.dumps(dict(sorted(rows.items())), indent=1))
                 shown.advance()
 
-    def _message(
-        self, node: int, kind: str, number: int, config: Mapping[str, Any], weights: Any
-    ) -> "Message":
-        from flwr.app import ConfigRecord, Message, RecordDict
+    def _state(self, done: int) -> RoundState:
+        figures = {"progress": self.progress.plain(), "pacer": self.pacer.state()}
+        return RoundState(done, self.strategy.weights, self.strategy.state(), figures)
 
-        config = {"run": self.plan.run, "round": number, **config}
-        content = RecordDict({"config": ConfigRecord(config)})
-        if weights is not None:
-            content["arrays"] = weights
-        ttl = self.config.deadline_s + GRACE_S
-        return Message(content, node, kind, ttl=ttl, group_id=str(number))
-
-    def _exchange(
-        self, messages: dict[str, "Message"], end: float
-    ) -> Iterator[tuple[str, "Message"]]:
-        """Push, and yield (name, reply) as replies arrive, until `end` on the monotonic clock."""
-        if not messages:
-            return
-        ids = list(self.grid.push_messages(messages.values()))
-        pending = {i: name for i, name in zip(ids, messages, strict=False) if i is not None}
-        while pending:
-            replies = list(self.grid.pull_messages(list(pending)))
-            for reply in replies:
-                name = pending.pop(reply.metadata.reply_to_message_id, None)
-                if name is not None:
-                    yield name, reply
-            if not replies:
-                if time.monotonic() > end:
-                    return
-                time.sleep(POLL_S)
-
-    def _encoded(self) -> Any:
-        from flwr.app import Array, ArrayRecord
-
-        weights: Weights = self.strategy.weights
-        return ArrayRecord(
-            {
-                name: Array("float32", weights[name].shape, "numpy.ndarray", data)
-                for name, data in encode(weights).items()
-            }
-        )
-
-    @staticmethod
-    def _end(seconds: float) -> float:
-        return time.monotonic() + seconds
+    def _take(self, state: RoundState) -> None:
+        self.strategy.weights = state.weights
+        self.strategy.restore(state.strategy)
 
 
 def _no_quorum(void: int, record: dict[str, Any]) -> str:

@@ -1,56 +1,83 @@
-"""Round checkpoints: weights and strategy state in one file, written aside, the last two kept."""
+"""Round checkpoints: one file each, written aside and renamed, the last two and the best kept."""
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from commonroot.artifact import write_atomic
 from commonroot.progress import say
 from federate.local import Weights
-from federate.wire import decode, encode, shapes_of
+from federate.wire import decode_any, encode
 from flowerapp.frame import FrameError, pack, unpack
 
-__all__ = ["read_round", "restore_round", "save_round"]
+__all__ = ["BEST", "FINAL", "RoundState", "newest_round", "read_round", "save_named", "save_round"]
 
 KEEP = 2
+BEST = "best.frame"
+FINAL = "final.frame"
+"""What clients are sent after the last round."""
 
 
-def save_round(folder: Path, strategy: Any, done: int) -> None:
-    """Write the state after `done` rounds."""
+@dataclass(frozen=True)
+class RoundState:
+    """Where a run stands after `done` rounds."""
+
+    done: int
+    weights: Weights
+    """Global tensors, as the strategy holds them."""
+    strategy: Weights
+    """What else it must remember."""
+    figures: dict[str, Any]
+    """JSON: progress, pacing."""
+
+
+def save_round(folder: Path, state: RoundState) -> None:
+    """Write the state, and forget all but the last `KEEP`."""
     folder.mkdir(parents=True, exist_ok=True)
-    buffers = {f"weights/{name}": data for name, data in encode(strategy.weights).items()}
-    buffers |= {f"state/{name}": data for name, data in encode(strategy.state()).items()}
-    write_atomic(folder / f"round-{done:06d}.frame", pack({"done": done}, buffers))
+    write_atomic(folder / f"round-{state.done:06d}.frame", _packed(state))
     for old in sorted(folder.glob("round-*.frame"))[:-KEEP]:
         old.unlink()
 
 
-def restore_round(folder: Path, strategy: Any) -> int:
-    """Load the newest whole checkpoint into `strategy`; returns the rounds done, 0 if none."""
+def save_named(folder: Path, name: str, state: RoundState) -> None:
+    """Write the state as the BEST so far, or the FINAL one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / name, _packed(state))
+
+
+def newest_round(folder: Path) -> RoundState | None:
+    """The newest whole checkpoint, or None; a damaged one is said and passed over."""
     for path in sorted(folder.glob("round-*.frame"), reverse=True):
         try:
-            done, weights, state = read_round(path, strategy.weights)
-        except (OSError, FrameError, KeyError):
+            return read_round(path)
+        except (OSError, FrameError, KeyError, ValueError):
             say(f"checkpoint {path} is damaged: using the one before it")
-            continue
-        strategy.weights = weights
-        strategy.restore(state)
-        return done
-    return 0
+    return None
 
 
-def read_round(path: Path, like: Weights) -> tuple[int, Weights, Weights]:
-    """Rounds done, weights and strategy state. Raises FrameError if the file is damaged."""
+def read_round(path: Path) -> RoundState:
+    """Raises FrameError or ValueError if the file is damaged."""
     header, buffers = unpack(path.read_bytes())
-    shapes = shapes_of(like)
-    parts: dict[str, dict[str, bytes]] = {"weights": {}, "state": {}}
+    if header.get("sha256") != _digest(buffers):
+        raise FrameError(f"{path}: its hash does not fit")
+    parts: dict[str, dict[str, bytes]] = {"weights": {}, "strategy": {}}
     for key, data in buffers.items():
         kind, _, name = key.partition("/")
         parts[kind][name] = data
-    weights = decode(parts["weights"], shapes, np.inf)
-    state_shapes = {name: shapes[name.rpartition(":")[2]] for name in parts["state"]}
-    state = decode(parts["state"], state_shapes, np.inf)
-    if isinstance(weights, str) or isinstance(state, str):
-        raise FrameError(f"{path}: {weights if isinstance(weights, str) else state}")
-    return int(header["done"]), weights, state
+    weights, strategy = decode_any(parts["weights"]), decode_any(parts["strategy"])
+    return RoundState(int(header["done"]), weights, strategy, header["figures"])
+
+
+def _packed(state: RoundState) -> bytes:
+    buffers = {f"weights/{name}": data for name, data in encode(state.weights).items()}
+    buffers |= {f"strategy/{name}": data for name, data in encode(state.strategy).items()}
+    header = {"done": state.done, "figures": state.figures, "sha256": _digest(buffers)}
+    return pack(header, buffers)
+
+
+def _digest(buffers: dict[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(buffers):
+        digest.update(name.encode() + b"\0" + buffers[name])
+    return digest.hexdigest()

@@ -2,57 +2,43 @@
 
 A request is checked, served and recorded in this order, and any failure on the way means that
 nothing leaves: schema of what arrived -> local training -> delta -> withheld tensors taken out ->
-clip -> ledger -> reply. What the owner's bounds do not allow is refused, whatever the server asks.
+clip -> codec -> ledger -> reply. What the owner's bounds do not allow is refused, whatever the
+server asks.
 """
 
-import fnmatch
 import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from commonroot.artifact import write_atomic
-from commonroot.config import Section
 from commonroot.errors import DataError
+from federate.bounds import Refusal, SiloBounds
+from federate.codec import compress, decode
+from federate.downlink import decode_down
 from federate.ledger import Ledger
-from federate.local import LocalSteps, Weights, Workbench
+from federate.local import Weights, Workbench
+from federate.personalize import advance_ditto, choose
 from federate.private_text import Split, read_folder, split_pieces
-from federate.wire import Shapes, decode, encode, fingerprint, l2_norm, shapes_of
+from federate.requests import EvaluateAsk, TrainAsk
+from federate.rules import Rule, make_rule
+from federate.silo_state import SiloState, read_state, write_state
+from federate.wire import Shapes, decode_any, shapes_of
+from federate.wire import encode as to_npy
 from flowerapp.frame import FrameError, pack, unpack
-from pretrain.evaluate import EvalSet
 from pretrain.packing import Blocks
 
 __all__ = ["Silo", "SiloBounds", "seed_of"]
 
+A = TypeVar("A", TrainAsk, EvaluateAsk)
 Answer = tuple[dict[str, Any], dict[str, bytes]]
-
-
-class SiloBounds(Section):
-    """What the owner of a shard allows, whatever the server asks."""
-
-    most_steps: int = Field(1000, ge=1)
-    """Local optimizer steps in one request."""
-    most_lr: float = Field(0.1, gt=0)
-    """Learning rate of one request."""
-    most_rounds: int = Field(10_000, ge=1)
-    """Training requests in one run."""
-    largest_weight: float = Field(1000.0, gt=0)
-    """A tensor that arrives with a larger absolute value is refused."""
-    share: tuple[str, ...] = ("*",)
-    """Patterns of tensor names that may leave; every other tensor stays personal, in the silo."""
-    clip_norm: float = Field(0.0, ge=0)
-    """L2 norm to which the delta is scaled down before it leaves; 0: not clipped."""
-    piece_chars: int = Field(3000, ge=200)
-    """Characters of the pieces that are split into training, validation and test."""
-
-
-class Refusal(Exception):
-    """The request is not served; `str()` is for the server and holds nothing private."""
+RULE = "rule/"
+"""Leads the names of tensors that belong to a strategy's rule."""
 
 
 @dataclass
@@ -71,173 +57,172 @@ class Silo:
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o700)
-        self.ledger = Ledger(self.home / "ledger.jsonl")
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Of everything that left."""
+        return Ledger(self.home / "ledger.jsonl")
 
     @cached_property
     def split(self) -> Split:
-        """The shard's pieces, read once. Raises DataError if there is too little text."""
-        texts, skipped = read_folder(self.shard)
-        split = split_pieces(texts, self.bounds.piece_chars)
+        """The shard's records, read once. Raises DataError if there is too little text."""
+        records, skipped = read_folder(self.shard)
+        split = split_pieces(records, self.bounds.piece_chars)
         split.skipped.update(skipped)
         return split
 
     @cached_property
     def blocks(self) -> Blocks:
-        """The training pieces as blocks."""
+        """The training records as blocks."""
         return self.bench.pack(self.split.train)
-
-    @cached_property
-    def shared(self) -> Shapes:
-        """Names and shapes of the tensors that may leave."""
-        shapes = shapes_of(self.bench.base_weights)
-        kept = {n: s for n, s in shapes.items() if any(map(_matches(n), self.bounds.share))}
-        if not kept:
-            raise DataError(f"silo.share {self.bounds.share} matches no tensor of the model")
-        return kept
 
     def answer(self, header: dict[str, Any], buffers: dict[str, bytes]) -> Answer:
         """Serve one request; a refusal is {"refused": one line} and no buffers."""
         try:
-            kind, config = header.get("kind"), header.get("config")
+            kind = header.get("kind")
             if kind == "query":
                 return self._release({"kind": "query"}, {"info": self._describe()}, {})
-            if kind not in ("train", "evaluate") or not isinstance(config, dict):
-                raise Refusal("a request is query, train or evaluate, with a config")
-            run, number = config.pop("run", None), config.pop("round", None)
-            if not (isinstance(run, str) and run.isalnum() and isinstance(number, int)):
-                raise Refusal("a request names its run and round")
-            serve = self._train if kind == "train" else self._evaluate
-            return serve(run, number, config, buffers)
+            if kind == "train":
+                return self._train(_checked(TrainAsk, header), buffers)
+            if kind == "evaluate":
+                return self._evaluate(_checked(EvaluateAsk, header), buffers)
+            raise Refusal("a request is query, train or evaluate")
         except Refusal as refusal:
             return {"refused": str(refusal)}, {}
         except DataError:
             return {"refused": "the client's data is not usable"}, {}
 
     def _describe(self) -> dict[str, Any]:
-        return {
-            "client": self.name,
-            "train_tokens": len(self.blocks.stream_N),
-            "base": fingerprint(self.bench.base_weights),
-            "shares": sorted(self.shared),
-        }
+        return {"client": self.name, "base": self.bench.fingerprint, "shares": self.bounds.share}
 
-    def _train(
-        self, run: str, number: int, config: dict[str, Any], buffers: dict[str, bytes]
-    ) -> Answer:
-        kept, kept_buffers = self._state(run)
-        if kept.get("round") == number:
-            return kept["reply"], _part(kept_buffers, "delta/")
-        served = kept.get("served", 0)
-        if number < kept.get("round", number) or served >= self.bounds.most_rounds:
-            raise Refusal(f"round {number} is over, or the owner's limit of rounds is reached")
-        seed, how = self._allowed(config)
-        start = self._arrived(buffers)
-        start |= self._own_part(kept_buffers)
-        first = kept.get("next_batch", 0)
+    def _train(self, ask: TrainAsk, buffers: dict[str, bytes]) -> Answer:
+        state = read_state(self.home / "state.frame", ask.run)
+        if state.round == ask.round:
+            return state.reply, state.sent
+        if ask.round < state.round or state.served >= self.bounds.most_rounds:
+            raise Refusal(f"round {ask.round} is over, or the owner's limit of rounds is reached")
+        self.bounds.allow_steps(ask.local)
+        self.bounds.allow_rule(ask.rule)
+        self.bench.wear(ask.lora)
+        start, down = self._arrived(buffers)
+        start |= {name: state.withheld[name] for name in start.keys() & state.withheld.keys()}
         self.bench.load(start)
-        steps = self.bench.train(self.blocks, how, seed, first)
-        trained = self.bench.read()
-        out, norm = self._leaving(start, trained)
-        metrics = {
+        rule = _rule(ask, self.bench, down, state.rule)
+        seed, first = seed_of(ask.seed, self.name), state.next_batch
+        moving = [name for name, value in self.bench.trained().items() if value.requires_grad]
+        try:
+            steps = self.bench.train(self.blocks, ask.local, seed, first, rule)
+        finally:
+            extra, state.rule = rule.finish()
+        trained = {name: self.bench.read()[name] for name in moving}
+        reply, state.sent = self._leaving(ask, state, start, trained, extra)
+        reply["metrics"] |= {
             "tokens": sum(step.tokens for step in steps),
             "loss": float(np.mean([step.loss for step in steps])),
-            "delta_norm": norm,
         }
-        reply: dict[str, Any] = {"metrics": metrics, "info": {"client": self.name}}
-        state = {"round": number, "served": served + 1, "next_batch": first + how.steps}
-        what = {"kind": "train", "run": run, "round": number, "tensors": len(out), "norm": norm}
+        if ask.personal and ask.personal.method == "ditto":
+            self.bench.load(start)
+            state.personal = advance_ditto(
+                self.bench, self.blocks, ask.personal, seed, first, state.personal
+            )
+        state.round, state.served = ask.round, state.served + 1
+        state.next_batch, state.reply = first + ask.local.steps, reply
+        what = {
+            "kind": "train",
+            "run": ask.run,
+            "round": ask.round,
+            "tensors": sorted(state.sent),
+            "norm": reply["metrics"]["delta_norm"],
+        }
         # Ledger first, then the state: killed in between, the same round is trained and recorded
         # again with the same bytes; the other way round something could leave unrecorded.
-        answer = self._release(what, reply, out)
-        self._keep(run, {**state, "reply": reply}, out, trained)
+        answer = self._release(what, reply, state.sent)
+        write_state(self.home / "state.frame", state)
         return answer
 
-    def _leaving(self, start: Weights, trained: Weights) -> tuple[dict[str, bytes], float]:
-        """The shared tensors' delta, clipped and encoded, and its L2 norm."""
-        delta = {name: trained[name] - start[name] for name in self.shared}
-        norm = _clip(delta, self.bounds.clip_norm)
-        return encode(delta), norm
-
-    def _own_part(self, kept: dict[str, bytes]) -> Weights:
-        """The withheld tensors as this client's last round left them."""
-        shapes = shapes_of(self.bench.base_weights)
-        found = _part(kept, "personal/")
-        weights = decode(found, {name: shapes[name] for name in found}, np.inf)
-        if isinstance(weights, str):
-            raise Refusal("the silo's own state does not fit the model")
-        return weights
-
-    def _evaluate(
-        self, run: str, number: int, config: dict[str, Any], buffers: dict[str, bytes]
+    def _leaving(
+        self, ask: TrainAsk, state: SiloState, start: Weights, trained: Weights, extra: Weights
     ) -> Answer:
-        split = config.pop("split", "validation")
-        most_blocks = config.pop("most_blocks", 0)
-        personal = config.pop("personalise", False)
-        if split not in ("validation", "test") or type(most_blocks) is not int or most_blocks < 0:
-            raise Refusal("evaluate takes split = validation or test, and most_blocks")
-        texts = self.split.validation if split == "validation" else self.split.test
-        self.bench.load(self._arrived(buffers))
-        data = self.bench.eval_set(texts, most_blocks)
+        """What may leave of delta and rule, clipped as one vector and encoded; the rest is kept."""
+        delta = self.bounds.shared({name: trained[name] - start[name] for name in trained})
+        if not delta:
+            raise Refusal("the owner shares none of these tensors")
+        state.withheld = {name: trained[name] for name in trained.keys() - delta.keys()}
+        for name in delta.keys() & state.residual.keys():
+            delta[name] = delta[name] + ask.up.feedback * state.residual[name]
+        rule = {f"{RULE}{name}": value for name, value in self.bounds.shared(extra).items()}
+        clipped, norm = self.bounds.clip(delta | rule)
+        number = [ask.seed, ask.round, seed_of(ask.seed, self.name)]
+        sent = compress({name: clipped[name] for name in delta}, {}, ask.up, number)
+        state.residual = sent.residual if ask.up.bits < 32 else {}
+        out = sent.buffers | to_npy({name: clipped[name] for name in rule})
+        return {"metrics": {"delta_norm": norm}, "info": {"client": self.name}}, out
+
+    def _evaluate(self, ask: EvaluateAsk, buffers: dict[str, bytes]) -> Answer:
+        if ask.personal:
+            self.bounds.allow_steps(ask.personal)
+        self.bench.wear(ask.lora)
+        weights, _ = self._arrived(buffers)
+        self.bench.load(weights)
+        records = self.split.validation if ask.split == "validation" else self.split.test
+        data = self.bench.eval_set(records, ask.most_blocks)
         metrics: dict[str, Any] = {"bytes": data.bytes, "bpb": self.bench.bits_per_byte(data)}
-        if personal:
-            seed, how = self._allowed(config)
-            judge = self.bench.eval_set(self.split.validation, most_blocks)
-            metrics |= self._personalise(run, how, seed, judge, data)
-        what = {"kind": "evaluate", "run": run, "round": number, "split": split}
+        metrics |= self._task_metrics(ask, records)
+        if ask.personal:
+            state = read_state(self.home / "state.frame", ask.run)
+            judge = self.bench.eval_set(self.split.validation, ask.most_blocks)
+            seed, first = seed_of(ask.seed, self.name), state.next_batch
+            personal, figures = choose(
+                self.bench, self.blocks, judge, ask.personal, seed, first, state.personal
+            )
+            write_atomic(self.home / "personal.frame", pack({"run": ask.run}, to_npy(personal)))
+            metrics |= figures | {"personal_bpb": self.bench.bits_per_byte(data)}
+            metrics |= {
+                f"personal_{name}": value
+                for name, value in self._task_metrics(ask, records).items()
+            }
+            metrics["trained_batches"] = first
+        what = {"kind": "evaluate", "run": ask.run, "round": ask.round, "split": ask.split}
         return self._release(what, {"metrics": metrics, "info": {"client": self.name}}, {})
 
-    def _personalise(
-        self, run: str, how: LocalSteps, seed: int, judge: EvalSet, test: EvalSet
-    ) -> dict[str, Any]:
-        """Fine-tune the loaded weights for this client; what `judge` (its validation text) likes
-        better is kept in the silo. Only figures leave."""
-        as_is, before = self.bench.bits_per_byte(judge), self.bench.read()
-        kept, _ = self._state(run)
-        steps = self.bench.train(self.blocks, how, seed, kept.get("next_batch", 0))
-        tuned = self.bench.bits_per_byte(judge)
-        if tuned > as_is:
-            self.bench.load(before)
-        weights = self.bench.read()
-        write_atomic(self.home / "personal.frame", pack({"run": run}, encode(weights)))
-        return {
-            "personal_bpb": self.bench.bits_per_byte(test),
-            "personal_chosen": int(tuned <= as_is),
-            "personal_tokens": sum(step.tokens for step in steps),
-            "trained_batches": kept.get("next_batch", 0),
-        }
+    def _task_metrics(self, ask: EvaluateAsk, records: Any) -> dict[str, float]:
+        if not ask.most_records:
+            return {}
+        from federate.tasks import task_metrics
+
+        bench, train = self.bench, self.split.train
+        return task_metrics(
+            bench.model, bench.tokenizer, train, records, bench.compute, ask.most_records
+        )
 
     def personal_weights(self, run: str) -> Weights:
         """The personal model of federated run `run` (for its owner, and for a simulation)."""
         try:
             header, buffers = unpack((self.home / "personal.frame").read_bytes())
-        except (OSError, FrameError):
-            header, buffers = {}, {}
-        if header.get("run") != run:
+            weights = decode_any(buffers)
+        except (OSError, FrameError, ValueError):
+            header, weights = {}, {}
+        if header.get("run") != run or shapes_of(weights) != shapes_of(self.bench.base_weights):
             raise DataError(
                 f"{self.home} holds no personal model of this run: delete the run's 5-federated "
                 "and run `federate` again"
             )
-        weights = decode(buffers, shapes_of(self.bench.base_weights), np.inf)
-        if isinstance(weights, str):
-            raise DataError(f"{self.name}: the personal model does not fit the base ({weights})")
         return weights
 
-    def _allowed(self, config: dict[str, Any]) -> tuple[int, LocalSteps]:
-        seed = config.pop("seed", 0)
-        try:
-            how = LocalSteps.model_validate(config)
-        except ValidationError as error:
-            raise Refusal(f"local steps: {error.errors()[0]['msg']}") from None
-        if how.steps > self.bounds.most_steps or how.lr > self.bounds.most_lr:
-            raise Refusal("more steps or a higher learning rate than the owner allows")
-        return seed_of(int(seed), self.name), how
-
-    def _arrived(self, buffers: dict[str, bytes]) -> Weights:
-        expected = shapes_of(self.bench.base_weights)
-        weights = decode(buffers, expected, self.bounds.largest_weight)
-        if isinstance(weights, str):
-            raise Refusal(weights)
-        return weights
+    def _arrived(self, buffers: dict[str, bytes]) -> tuple[Weights, Weights]:
+        """The global tensors, and those of the strategy's rule."""
+        start, base = self.bench.start(), self.bench.base_weights
+        groups: dict[str, dict[str, bytes]] = {"": {}, "rule": {}, "base": {}}
+        for name, data in buffers.items():
+            kind, slash, rest = name.partition("/")
+            groups[kind if slash and kind in groups else ""][rest if slash else name] = data
+        largest = self.bounds.largest_weight
+        weights = decode_down(groups[""], start, largest)
+        offsets = decode(groups["base"], _shapes_of_names(groups["base"], base), largest)
+        rule = decode(groups["rule"], _shapes_of_names(groups["rule"], start), largest)
+        if isinstance(weights, str) or isinstance(offsets, str) or isinstance(rule, str):
+            raise Refusal(next(o for o in (weights, offsets, rule) if isinstance(o, str)))
+        return weights | {f"base/{name}": value for name, value in offsets.items()}, rule
 
     def _release(
         self, what: dict[str, Any], reply: dict[str, Any], out: dict[str, bytes]
@@ -249,38 +234,29 @@ class Silo:
             raise Refusal("the ledger cannot be written, so nothing leaves") from None
         return reply, out
 
-    def _state(self, run: str) -> Answer:
-        try:
-            header, buffers = unpack((self.home / "state.frame").read_bytes())
-        except (OSError, FrameError):
-            return {}, {}
-        return (header, buffers) if header.get("run") == run else ({}, {})
 
-    def _keep(
-        self, run: str, state: dict[str, Any], out: dict[str, bytes], trained: Weights
-    ) -> None:
-        personal = {name: value for name, value in trained.items() if name not in self.shared}
-        buffers = {f"delta/{name}": data for name, data in out.items()}
-        buffers |= {f"personal/{name}": data for name, data in encode(personal).items()}
-        write_atomic(self.home / "state.frame", pack({"run": run, **state}, buffers))
+def _checked(kind: type[A], header: dict[str, Any]) -> A:
+    """The request of a message, or a refusal that says what is wrong with it."""
+    config = header.get("config")
+    text = config.get("ask") if isinstance(config, dict) else None
+    try:
+        return kind.model_validate_json(text if isinstance(text, str) else "")
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Refusal(f"unusable request: {place} {first['msg']}"[:200]) from None
 
 
-def _part(buffers: dict[str, bytes], prefix: str) -> dict[str, bytes]:
-    return {key[len(prefix) :]: data for key, data in buffers.items() if key.startswith(prefix)}
+def _rule(ask: TrainAsk, bench: Workbench, down: Weights, kept: Weights) -> Rule:
+    try:
+        return make_rule(ask.rule, bench.trained(), down, kept, ask.local.steps)
+    except ValueError as error:
+        raise Refusal(f"rule: {error}") from None
 
 
-def _matches(name: str) -> Any:
-    return lambda pattern: fnmatch.fnmatchcase(name, pattern)
-
-
-def _clip(delta: Weights, most: float) -> float:
-    """Scale `delta` in place to an L2 norm of at most `most` (0: any); returns the norm sent."""
-    norm = l2_norm(delta)
-    if most and norm > most:
-        for value in delta.values():
-            value *= most / norm
-        return most
-    return norm
+def _shapes_of_names(buffers: dict[str, bytes], like: Weights) -> Shapes:
+    """Shapes of the named tensors that exist; `decode` refuses the others."""
+    return {name: like[name].shape for name in buffers if name in like}
 
 
 def seed_of(seed: int, client: str) -> int:

@@ -6,6 +6,7 @@ The engines differ in how messages travel; the silos, the round loop and this fi
 import json
 import secrets
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from commonroot.artifact import (
     write_atomic,
 )
 from commonroot.errors import DataError
-from commonroot.progress import MetricsLog, say
+from commonroot.progress import MetricsLog
 from federate.local import Workbench
+from federate.lora import LoraConfig
 from federate.plan import FederateConfig, Plan
+from federate.population import Population
 from federate.shards import Client, clients_of
 from federate.silo import Silo
 from federate.silo_process import write_spec
@@ -68,29 +71,13 @@ def silo_home(run_dir: Path, client: str) -> Path:
 
 def open_silos(
     section: FederateConfig, clients: list[Client], bench: Workbench, run_dir: Path
-) -> tuple[dict[str, Silo], dict[str, str]]:
+) -> tuple[Mapping[str, Silo], dict[str, str]]:
     """The silos of all clients with enough text, by name, and why the others are left out.
 
     Raises DataError if no client is left.
     """
-    silos: dict[str, Silo] = {}
-    skipped: dict[str, str] = {}
-    for client in clients:
-        home = silo_home(run_dir, client.name)
-        silo = Silo(client.name, client.folder, home, bench, section.silo)
-        try:
-            assert silo.split
-        except DataError as error:
-            skipped[client.name] = "no usable text"
-            say(f"client {client.name} is left out: {error}")
-        else:
-            silos[client.name] = silo
-            if silo.split.skipped:
-                counts = (f"{count} {why}" for why, count in sorted(silo.split.skipped.items()))
-                say(f"client {client.name}: skipped {', '.join(counts)}")
-    if not silos:
-        raise DataError("no client has usable text: see the lines above")
-    return silos, skipped
+    silos = Population(clients, run_dir / "silos", bench, section.silo)
+    return silos, silos.leave_out_unusable()
 
 
 def _plan(section: FederateConfig, base: Artifact, work: Workspace, expect: int) -> Plan:
@@ -105,13 +92,15 @@ def _plan(section: FederateConfig, base: Artifact, work: Workspace, expect: int)
     return plan
 
 
-def _through_engine(plan: Plan, silos: dict[str, Silo], run_dir: Path) -> None:
+def _through_engine(plan: Plan, silos: Mapping[str, Silo], run_dir: Path) -> None:
     path, logs = plan.work / PLAN, run_dir.resolve() / "logs"
     if plan.config.engine == "inprocess":
         from federate.engines import inprocess
         from federate.rounds import run_rounds
 
-        inprocess.run(lambda grid: run_rounds(grid, plan), silos)
+        config = plan.config
+        threads = config.compute.threads
+        inprocess.run(lambda grid: run_rounds(grid, plan), silos, config.workers, threads)
     elif plan.config.engine == "simulation":
         from federate.engines import simulation
 
@@ -157,17 +146,25 @@ def _finish(
     plan: Plan, bench: Workbench, work: Workspace, skipped: dict[str, str]
 ) -> dict[str, Any]:
     """Save the global model as a stock checkpoint beside the records of the run."""
-    from federate.roundstate import read_round
-    from federate.wire import encode
+    from federate.roundstate import FINAL, read_round
     from pretrain.model import save_model
+    from pretrain.tokenizer import give_chat_template
 
-    last = max((plan.work / "rounds").glob("round-*.frame"))
-    _, weights, _ = read_round(last, bench.base_weights)
-    bench.load(weights)
+    lora = plan.config.lora
+    bench.wear(lora)
+    bench.load(read_round(plan.work / "rounds" / FINAL).weights)
+    if lora.rank:
+        from federate.lora import save_adapter
+
+        save_adapter(bench.model, work.path / "adapter", "base", bench.base_weights)
+        merged = bench.merged()
+        bench.wear(LoraConfig())
+        bench.load(merged)
+    if plan.config.chat:
+        give_chat_template(bench.tokenizer)
     save_model(bench.model, bench.tokenizer, work.path)
     rounds = MetricsLog(work.path / "metrics.jsonl").read()
     clients = json.loads((work.path / "clients.json").read_text("utf-8"))
-    last_test = len(clients) * sum(map(len, encode(weights).values()))
     write_atomic(work.path / "left_out.json", json.dumps(skipped, indent=1))
     metrics = {
         "clients": len(clients),
@@ -178,7 +175,8 @@ def _finish(
         "private_tokens": sum(record["tokens"] for record in rounds),
         "personal_tokens": sum(row["personal_tokens"] for row in clients.values()),
         "bytes_up": sum(record["bytes_up"] for record in rounds),
-        "bytes_down": sum(record["bytes_down"] for record in rounds) + last_test,
+        "bytes_down": sum(record["bytes_down"] for record in rounds),
+        "bytes_final": json.loads((plan.work / "delivery.json").read_text())["bytes"],
         "validation_bpb": [r["validation_bpb"] for r in rounds if "validation_bpb" in r],
     }
     write_atomic(work.path / report.FRAGMENT, _fragment(metrics, rounds, clients))
@@ -211,7 +209,7 @@ def _fragment(
         report.details(
             "Every round",
             report.table(
-                ["round", "lr", "loss", "tokens", "mean delta", "client delta", "excluded"],
+                ["round", "lr", "loss", "tokens", "mean delta", "cosine", "excluded"],
                 [
                     [
                         r["round"] + 1,
@@ -219,7 +217,7 @@ def _fragment(
                         r["loss"],
                         r["tokens"],
                         r["delta_norm"],
-                        r["client_norm"],
+                        r["cosine"],
                         "; ".join(f"{n}: {w}" for n, w in r["excluded"].items()),
                     ]
                     for r in rounds

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pretrain.model import Compute, autocast
-from pretrain.packing import IGNORE, Blocks, pack
+from pretrain.packing import IGNORE, Blocks, Encoded, encode, end_of_text, lay_out
+from pretrain.records import Document
 from pretrain.train import token_losses
 
 if TYPE_CHECKING:
@@ -19,37 +20,49 @@ EVAL_BATCH = 8
 
 @dataclass(frozen=True)
 class EvalSet:
-    """Blocks to predict and the UTF-8 bytes that they stand for."""
+    """Blocks to predict and the UTF-8 bytes that their targets stand for."""
 
     blocks: Blocks
     bytes: int
+    end: int
+    """Id of the end-of-text token."""
 
 
 def eval_set(
-    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], context: int, most_blocks: int = 0
+    tokenizer: "PreTrainedTokenizerBase",
+    documents: Sequence[Document],
+    context: int,
+    most_blocks: int = 0,
 ) -> EvalSet:
-    """Pack texts for evaluation; `most_blocks` > 0 keeps evenly spread texts up to that size."""
+    """Pack documents for evaluation; `most_blocks` > 0 keeps evenly spread ones up to that size.
+
+    Raises DataError if the chat template refuses every document.
+    """
+    encoded = encode(tokenizer, documents)
     if most_blocks:
-        texts = _spread(tokenizer, texts, most_blocks * context)
-    return EvalSet(pack(tokenizer, texts, context), sum(len(text.encode()) for text in texts))
+        # What a tokenizer adds by itself counts, so that a choice once made stays the same.
+        added = len(tokenizer([""], verbose=False)["input_ids"][0])
+        encoded = _spread(encoded, added, most_blocks * context)
+    end = end_of_text(tokenizer)
+    return EvalSet(lay_out(encoded, end, context), sum(one.bytes for one in encoded), end)
 
 
 def bits_per_byte(model: "PreTrainedModel", data: EvalSet, compute: Compute) -> float:
     """Bits to code one UTF-8 byte; comparable between tokenizers.
 
-    Every token of the texts is predicted once, with what its block holds before it as context.
+    Every target is predicted once, with what its block holds before it as context; of a record
+    only the answers are targets.
     """
     import torch
 
     device = next(model.parameters()).device
-    end = int(data.blocks.stream_N[0])
     model.eval()
     nats = 0.0
     with torch.inference_mode(), autocast(compute, device):
         for start in range(0, len(data.blocks), EVAL_BATCH):
             rows = list(range(start, min(start + EVAL_BATCH, len(data.blocks))))
             x_BT, y_BT = data.blocks.at(rows)
-            y_BT[y_BT == end] = IGNORE  # where a text ends is not part of its bytes
+            y_BT[y_BT == data.end] = IGNORE  # where a text ends is not part of its bytes
             losses = token_losses(
                 model, torch.from_numpy(x_BT).to(device), torch.from_numpy(y_BT).to(device)
             )
@@ -83,19 +96,17 @@ def sample(
     return str(tokenizer.decode(out[0], skip_special_tokens=True))
 
 
-def _spread(
-    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], tokens: int
-) -> Sequence[str]:
-    """Texts from all over the sequence, about `tokens` tokens together, at least one."""
-    sizes = [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+def _spread(encoded: list[Encoded], added: int, tokens: int) -> list[Encoded]:
+    """Documents from all over the sequence, about `tokens` tokens together, at least one."""
+    sizes = [len(one.ids) + added for one in encoded]
     total = sum(sizes)
     if total <= tokens:
-        return texts
+        return encoded
     stride = total / tokens
     kept, seen, taken = [], 0, 0.0
-    for text, size in zip(texts, sizes, strict=True):
+    for one, size in zip(encoded, sizes, strict=True):
         if seen >= taken * stride:
-            kept.append(text)
+            kept.append(one)
             taken += size
         seen += size
-    return kept or texts[:1]
+    return kept or encoded[:1]

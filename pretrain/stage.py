@@ -53,6 +53,8 @@ class PretrainConfig(Section):
     """Blocks of held-out public text used for bpb."""
     moment_batches: int = Field(32, ge=0)
     """Batches of public text that the second moments for fine-tuning come from; 0: none."""
+    replay_blocks: int = Field(512, ge=0)
+    """Blocks of public text that travel with the base, so that fine-tuning can rehearse it."""
     checkpoint_every: int = Field(50, ge=1)
     """Steps between checkpoints."""
     prompts: tuple[str, ...] = ("The country is", "In the year", "The capital city", "She was")
@@ -83,6 +85,7 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
     from pretrain.model import count, load_model, load_tokenizer, pick_device, save_model
     from pretrain.moments import save_moments
     from pretrain.packing import pack
+    from pretrain.replay import save_replay
 
     device = pick_device(section.compute)
     if section.base:
@@ -103,8 +106,10 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
         _train(section, model, data, log, work)
     bpb = bits_per_byte(model, heldout, section.compute)
     save_model(model, tokenizer, work.path)
+    public = data or pack(tokenizer, corpus_texts(corpus, "train"), section.context)
+    if section.replay_blocks:
+        save_replay(public, section.replay_blocks, section.seed, work.path)
     if section.moment_batches:
-        public = data or pack(tokenizer, corpus_texts(corpus, "train"), section.context)
         save_moments(
             model, public, section.batch, section.moment_batches, section.compute, work.path
         )

@@ -4,11 +4,23 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-__all__ = ["END_OF_TEXT", "train_tokenizer"]
+__all__ = ["CHAT_TEMPLATE", "END_OF_TEXT", "give_chat_template", "train_tokenizer"]
 
 END_OF_TEXT = "<|endoftext|>"
+CHAT_TEMPLATE = """\
+{{- bos_token -}}
+{%- for message in messages -%}
+{{- "" if loop.first else "\\n\\n" -}}
+{{- message["role"] | capitalize + ":\\n" + message["content"] | trim -}}
+{{- eos_token if message["role"] == "assistant" else "" -}}
+{%- endfor -%}
+{{- "\\n\\nAssistant:\\n" if add_generation_prompt else "" -}}
+"""
+"""Jinja, for tokenizers without a template: `User:`, `Assistant:` on lines of their own, and the
+end-of-text token after each answer. Roles are words because a base trained on public text has no
+tokens for them."""
 
 
 def train_tokenizer(
@@ -39,3 +51,9 @@ def train_tokenizer(
         model_max_length=context,
         clean_up_tokenization_spaces=False,
     )
+
+
+def give_chat_template(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Let `apply_chat_template` work on a tokenizer that brings no template of its own."""
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = CHAT_TEMPLATE

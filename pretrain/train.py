@@ -6,7 +6,7 @@ Shape suffixes: B blocks a batch, T tokens a block, V vocabulary.
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from commonroot.errors import TrainingError
 from pretrain.model import Compute, autocast
@@ -16,9 +16,19 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["Step", "gradients", "make_optimizer", "schedule", "token_losses", "train"]
+__all__ = ["Correction", "Step", "gradients", "make_optimizer", "schedule", "token_losses", "train"]
 
 LossFunction = Callable[["PreTrainedModel", "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
+
+
+class Correction(Protocol):
+    """What an algorithm does around each optimizer step, e.g. against client drift."""
+
+    def before_step(self) -> None:
+        """Gradients stand in the parameters, clipped; they may be changed."""
+
+    def after_step(self) -> None:
+        """The optimizer has stepped."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,7 @@ def train(
     compute: Compute,
     first_step: int = 0,
     losses: LossFunction = token_losses,
+    correction: Correction | None = None,
 ) -> Iterator[Step]:
     """Take one optimizer step a batch, from step `first_step` of schedule `lr` on.
 
@@ -111,9 +122,14 @@ def train(
     for number, (x_BT, y_BT) in enumerate(batches, start=first_step):
         step = gradients(model, x_BT, y_BT, compute, losses=losses)
         if not (math.isfinite(step.grad_norm) and math.isfinite(step.loss)):
+            optimizer.zero_grad(set_to_none=True)  # a warm model is used by others as well
             raise TrainingError(f"step {number}: loss {step.loss} is not finite: lower the lr")
         for group in optimizer.param_groups:
             group["lr"] = lr(number)
+        if correction:
+            correction.before_step()
         optimizer.step()
+        if correction:
+            correction.after_step()
         optimizer.zero_grad(set_to_none=True)
         yield step

@@ -1,21 +1,24 @@
 """Runs the Flower app in this process: no servers, no waiting, the same bits each time.
 
 Every message goes through Flower's own wire format in both directions, so that this engine cannot
-differ from the others by sharing an array. It is the only file that uses modules which Flower
-keeps private; they are imported where they are used.
+differ from the others by sharing an array. This file and its message store are the only ones that
+use modules which Flower keeps private.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import islice
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from federate.silo_server import SiloLike, answer_frame
-from flowerapp.client import client_app
+from federate.engines.message_store import MessageStore
+from federate.engines.workers import Workers, answer_by_name
+from federate.silo_server import SiloLike
+from flowerapp.client import Ask, client_app
 
 __all__ = ["InProcessGrid", "run"]
 
@@ -25,43 +28,75 @@ APP_CRASHED = 2
 """Flower's error code for a ClientApp that raised."""
 FIRST_NODE = 100
 """Node ids are FIRST_NODE, FIRST_NODE + 1, … in the order of the silos."""
+AHEAD = 2
+"""Replies a worker may be ahead of the one that is waited for: more would fill the memory."""
 
 
-def run(rounds: Callable[[Grid], None], silos: Mapping[str, SiloLike]) -> None:
+def run(
+    rounds: Callable[[Grid], None],
+    silos: Mapping[str, SiloLike],
+    workers: int = 0,
+    threads: int = 0,
+) -> None:
     """Call `rounds` with a grid whose nodes are `silos`, in their order.
 
+    From 2 `workers` on, that many processes of `threads` torch threads each serve the silos
+    (federate.engines.workers); below that, this process does. Every pushed message is executed,
+    even if its reply is never asked for: so what the silos keep does not depend on `workers`.
     What `rounds` raises is passed on as it is.
     """
-    rounds(InProcessGrid(silos))
+    if workers < 2:
+        grid = InProcessGrid(silos)
+        rounds(grid)
+        return grid.finish()
+    # Hanging up on the workers ends what the threads wait for: so they are closed last.
+    with ThreadPoolExecutor(workers) as turns, Workers(silos, workers, threads) as pool:
+        grid = InProcessGrid(silos, pool.ask, turns, AHEAD * workers)
+        rounds(grid)
+        return grid.finish()
+
+
+_Reply = tuple[Message, int, int]
+"""A reply as it comes off the wire, its bytes, and those of them that are array data."""
 
 
 class InProcessGrid(Grid):
-    """A Grid that executes a message when its reply is asked for.
+    """A Grid that executes a message when its reply is asked for, or somewhat before.
 
-    `push_messages` stores; each `pull_messages` runs the oldest pending message among those asked
-    for and returns its reply alone, so that the caller streams and shows progress. Time plays no
-    part (a TTL is not enforced): equal messages in equal order give equal replies.
+    Each `pull_messages` returns one reply, that to the oldest message among those asked for: equal
+    messages in equal order give equal replies, however many run at once. A client's messages run
+    one after the other in the order of pushing. Time plays no part (a TTL is not enforced).
     """
 
-    def __init__(self, silos: Mapping[str, SiloLike]) -> None:
+    bytes_down = 0
+    """What Flower would send to the clients for the messages pushed so far: each receiver gets
+    every distinct object of its message."""
+    bytes_up = 0
+    """The same of the replies pulled so far."""
+    overhead = 0
+    """Bytes of both that are not the arrays' .npy bytes."""
+
+    def __init__(
+        self,
+        silos: Mapping[str, SiloLike],
+        ask: Ask | None = None,
+        turns: ThreadPoolExecutor | None = None,
+        ahead: int = 0,
+    ) -> None:
+        """`ask` (name, frame) is served by `silos` unless given. With `turns`, messages run in its
+        threads, at most `ahead` of them before the reply to the first was pulled."""
         from flwr.supercore.task_identity import TaskIdentity
 
         # Flower reads the sender of a new Message from these process-wide fields.
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER, 1
-        self._silos = dict(silos)
-        self._app = client_app(lambda name, frame: answer_frame(self._silos[name], frame))
-        self._contexts = {
-            FIRST_NODE + index: Context(
-                run_id=RUN_ID,
-                node_id=FIRST_NODE + index,
-                node_config={"silo": name},
-                state=RecordDict(),
-                run_config={},
-            )
-            for index, name in enumerate(self._silos)
-        }
-        self._wire = _Wire()
-        self._pending: list[str] = []
+        self._names = list(silos)
+        self._app = client_app(ask or (lambda name, frame: answer_by_name(silos, name, frame)))
+        self._turns, self._ahead = turns, ahead
+        self._store = MessageStore()
+        self._nodes: dict[str, int] = {}
+        """Message -> its node, in the order of pushing, until the reply is pulled."""
+        self._replies: dict[str, Future[_Reply]] = {}
+        self._latest: dict[int, Future[_Reply]] = {}
         self._run = Run.create_empty(RUN_ID)
 
     def set_run(self, run: Run) -> None:
@@ -86,34 +121,88 @@ class InProcessGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """Ids of all nodes, in the order of the silos."""
-        return list(self._contexts)
+        return range(FIRST_NODE, FIRST_NODE + len(self._names))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Store the messages; returns their ids in the same order."""
         ids = []
         for message in messages:
-            if message.metadata.dst_node_id not in self._contexts:
-                raise ValueError(f"no node {message.metadata.dst_node_id}")
-            ids.append(self._wire.store(message))
-        self._pending += ids
+            node = message.metadata.dst_node_id
+            if not 0 <= node - FIRST_NODE < len(self._names):
+                raise ValueError(f"no node {node}")
+            message_id = self._store.put(message)
+            size, arrays = self._store.sizes(message_id)
+            self.bytes_down += size
+            self.overhead += size - arrays
+            self._nodes[message_id] = node
+            ids.append(message_id)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Run the oldest pending message of `message_ids`; returns its reply, or nothing."""
-        wanted = set(message_ids)
-        for message_id in self._pending:
-            if message_id in wanted:
-                self._pending.remove(message_id)
-                return [self._execute(message_id)]
-        return []
+        """The reply to the oldest of `message_ids` that has none yet; nothing if all have."""
+        first = self._oldest(list(message_ids))
+        if first is None:
+            return []
+        self._start_up_to(first)
+        done = self._replies.pop(first)
+        reply, size, arrays = done.result()
+        node = self._nodes.pop(first)
+        if self._latest.get(node) is done:
+            del self._latest[node]
+        self.bytes_up += size
+        self.overhead += size - arrays
+        return [reply]
 
-    def _execute(self, message_id: str) -> Message:
-        message = self._wire.load(message_id)
+    def finish(self) -> None:
+        """Execute what was pushed and not pulled."""
+        while self._nodes:
+            self.pull_messages(list(self._nodes))
+
+    def _oldest(self, asked: list[str]) -> str | None:
+        if asked[:1] == list(islice(self._nodes, 1)):  # mostly, and then without a set
+            return next(iter(asked), None)
+        wanted = set(asked)
+        return next((one for one in self._nodes if one in wanted), None)
+
+    def _start_up_to(self, first: str) -> None:
+        """Start `first`, its client's older messages, and then the oldest others."""
+        node = self._nodes[first]
+        for one, its_node in self._nodes.items():
+            if its_node == node and one not in self._replies:
+                self._start(one)
+            if one == first:
+                break
+        for one in self._nodes:
+            if len(self._replies) >= self._ahead:
+                break
+            if one not in self._replies:
+                self._start(one)
+
+    def _start(self, message_id: str) -> None:
+        message = self._store.take(message_id)
+        node = message.metadata.dst_node_id
+        before = self._latest.get(node)
+        if self._turns:
+            reply = self._turns.submit(self._execute, message, before)
+        else:
+            reply = Future()
+            reply.set_result(self._execute(message, None))
+        self._replies[message_id] = self._latest[node] = reply
+
+    def _execute(self, message: Message, before: Future[_Reply] | None) -> _Reply:
+        if before:
+            wait([before])
+        node = message.metadata.dst_node_id
+        name = self._names[node - FIRST_NODE]
+        context = Context(RUN_ID, node, {"silo": name}, RecordDict(), {})
         try:
-            reply = self._app(message, self._contexts[message.metadata.dst_node_id])
+            reply = self._app(message, context)
         except Exception as error:  # as in the other engines, a node's crash is a reply
             reply = Message(Error(APP_CRASHED, type(error).__name__), reply_to=message)
-        return self._wire.load(self._wire.store(reply))
+        store = MessageStore()
+        reply_id = store.put(reply)
+        sizes = store.sizes(reply_id)
+        return store.take(reply_id), *sizes
 
     def send_and_receive(
         self,
@@ -124,46 +213,3 @@ class InProcessGrid(Grid):
         """Push `messages` and return all replies."""
         ids = list(self.push_messages(messages))
         return [reply for _ in ids for reply in self.pull_messages(ids)]
-
-
-class _Wire:
-    """Messages as the bytes that Flower would send, each distinct object held once."""
-
-    def __init__(self) -> None:
-        self._objects: dict[str, bytes] = {}
-        self._uses: Counter[str] = Counter()
-        self._parts: dict[str, list[str]] = {}
-
-    def store(self, message: Message) -> str:
-        """Serialise; returns the message's id."""
-        from flwr.supercore.inflatable.inflatable_object import (
-            get_all_nested_objects,
-            no_object_id_recompute,
-        )
-
-        with no_object_id_recompute():
-            objects = get_all_nested_objects(message)
-            for name, part in objects.items():
-                if name not in self._objects:
-                    self._objects[name] = part.deflate()
-            message_id = message.object_id
-        self._uses.update(objects.keys())
-        self._parts[message_id] = list(objects)
-        return message_id
-
-    def load(self, message_id: str) -> Message:
-        """Deserialise, and forget what no other stored message needs."""
-        from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-
-        parts = self._parts.pop(message_id)
-        message = inflate_object_from_contents(
-            message_id, {name: self._objects[name] for name in parts}
-        )
-        for name in parts:
-            self._uses[name] -= 1
-            if not self._uses[name]:
-                del self._uses[name], self._objects[name]
-        if not isinstance(message, Message):
-            raise TypeError(f"stored a message and got back a {type(message).__name__}")
-        message.metadata.__dict__["_message_id"] = message_id
-        return message

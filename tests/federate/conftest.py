@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from federate.silo import Silo, SiloBounds
 from federate.wire import encode
 from pretrain.model import Compute
 
+STEPS = {"steps", "batch", "lr", "warmup", "replay", "read_file"}
 MARKER = "zzmarkerzz"
 
 
@@ -38,5 +40,13 @@ def base_buffers(bench: Workbench) -> dict[str, bytes]:
 
 
 def train_request(number: int = 0, run: str = "run1", **changes: object) -> dict[str, object]:
-    config = {"run": run, "round": number, "steps": 3, "batch": 2, "lr": 1e-3, "warmup": 0}
-    return {"kind": "train", "config": {**config, **changes}}
+    """A training request; `local` changes go to the steps, others to the request itself."""
+    ask = {"run": run, "round": number, "local": {"steps": 3, "batch": 2, "lr": 1e-3}}
+    for key, value in changes.items():
+        (ask["local"] if key in STEPS else ask)[key] = value  # type: ignore[index]
+    return {"kind": "train", "config": {"ask": json.dumps(ask)}}
+
+
+def evaluate_request(**changes: object) -> dict[str, object]:
+    ask = {"run": "run1", "round": 0, **changes}
+    return {"kind": "evaluate", "config": {"ask": json.dumps(ask)}}

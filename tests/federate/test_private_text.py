@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from commonroot.errors import ConfigError, DataError
 from federate.private_text import read_folder, split_pieces
 from federate.shards import ShardsConfig, clients_of
 from federate.shards import run as run_shards
+from pretrain.records import Document, Record
 from tests.conftest import make_text
 
 
@@ -26,7 +28,55 @@ def test_all_four_kinds_of_file_are_read_and_the_rest_is_counted(tmp_path: Path)
     (tmp_path / "photo.jpg").write_bytes(b"\xff")
     texts, skipped = read_folder(tmp_path)
     assert sorted(texts) == ["four", "one", "three", "two"]
-    assert skipped == {"no_text": 3, "unreadable_file": 4, "other_file_type": 1}
+    assert skipped == {
+        "no_text": 3,
+        "unreadable_file": 2,
+        "bad_line": 1,
+        "no_text_column": 1,
+        "other_file_type": 1,
+    }
+
+
+def test_all_kinds_of_record_are_read_from_one_folder(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "ba?"}, {"role": "assistant", "content": "ko."}]
+    rows = [{"text": "plain"}, {"prompt": "2 + 2 =", "completion": " 4"}, {"messages": chat}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    names = ("text", "prompt", "completion", "messages")
+    filled = [{name: row.get(name) for name in names} for row in rows]
+    pq.write_table(pa.Table.from_pylist([*filled, dict.fromkeys(names)]), tmp_path / "b.parquet")
+    documents, skipped = read_folder(tmp_path)
+    expected: list[Document] = [
+        "plain",
+        Record((("prompt", "2 + 2 ="), ("completion", " 4"))),
+        Record((("user", "ba?"), ("assistant", "ko."))),
+    ]
+    assert documents == expected * 2
+    assert skipped == {"no_text": 1}
+
+
+def test_a_bad_line_costs_itself_and_not_its_file(tmp_path: Path) -> None:
+    lines = [
+        b'\xef\xbb\xbf{"text": "one"}\r',
+        b'{"text": "two',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"prompt": "p", "completion": ""}',
+        b'{"text": "\\ud800"}',
+        b'{"messages": [{"role": "user", "content": 1}]}',
+        b"[1]",
+        b"",
+        '{"text": "three\u2028lines"}'.encode(),
+    ]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    documents, skipped = read_folder(tmp_path)
+    assert documents == ["one", "three\u2028lines"]
+    assert skipped == {
+        "bad_line": 3,
+        "no_completion": 1,
+        "not_unicode": 1,
+        "bad_messages": 1,
+        "no_text": 1,
+    }
 
 
 @pytest.mark.parametrize("files", [{}, {"a.txt": " "}, {"a.jpg": "x"}])
@@ -50,13 +100,16 @@ def test_pieces_are_split_80_10_10_without_overlap_and_the_same_each_time() -> N
 
 
 def test_near_duplicates_stay_on_one_side() -> None:
-    twin = make_text(7, 60)
-    texts = [make_text(seed, 60) for seed in range(40)] + [twin, twin + " Ba."]
-    split = split_pieces(texts, 3000)
+    twins = [make_text(seed, 60) for seed in range(40)]
+    copies: list[Document] = [*twins, *(twin + " Ba." for twin in twins)]
+    copies += [Record((("prompt", str(copy)), ("completion", "ba"))) for copy in copies]
+    split = split_pieces(copies, 3000)
     sides = [split.train, split.validation, split.test]
-    holding = [i for i, side in enumerate(sides) for piece in side if piece.startswith(twin)]
-    assert len(holding) == 2
-    assert len(set(holding)) == 1
+    for kind in (str, Record):
+        texts = [[str(item) for item in side if isinstance(item, kind)] for side in sides]
+        assert sum(map(len, texts)) == 80
+        for twin in twins:
+            assert sorted(sum(twin in text for text in side) for side in texts) == [0, 0, 2]
 
 
 def test_a_short_client_is_cut_finer_and_a_tiny_one_refused() -> None:
@@ -66,6 +119,71 @@ def test_a_short_client_is_cut_finer_and_a_tiny_one_refused() -> None:
     assert split.test
     with pytest.raises(DataError, match="too little text"):
         split_pieces(["A few words."], 3000)
+
+
+def prose(seed: int, words: int) -> str:
+    """Made of hashes, so that no library's random numbers can change it."""
+    found = [hashlib.sha256(f"{seed} {n}".encode()).hexdigest()[: 2 + n % 6] for n in range(words)]
+    return " ".join(word + ("." if n % 9 == 8 else "") for n, word in enumerate(found))
+
+
+def test_plain_text_is_split_as_it_always_was() -> None:
+    """Digests of what the code before records existed made of the same texts."""
+    texts = [prose(100 + seed, 3000) for seed in range(3)] + [prose(7, 50)] * 2
+    for documents, sizes, digests in (
+        (texts, [13, 4, 2], ["facf8f62372bc878", "2da866559ff3af8a", "544a3275043e96e8"]),
+        ([prose(5, 250)], [1, 1, 2], ["85bf1523ab804941", "41934362070570ad", "e6815ef1159b5d10"]),
+    ):
+        split = split_pieces(documents, 3000)
+        sides = [split.train, split.validation, split.test]
+        assert [len(side) for side in sides] == sizes
+        joined = ["\0".join(map(str, side)).encode() for side in sides]
+        assert [hashlib.sha256(text).hexdigest()[:16] for text in joined] == digests
+
+
+def sums(most: int) -> list[Document]:
+    pairs = [(a, b) for a in range(most) for b in range(most)]
+    return [Record((("prompt", f"{a} plus {b} ="), ("completion", f" {a + b}"))) for a, b in pairs]
+
+
+def test_records_stay_whole_and_are_split_80_10_10() -> None:
+    records = sums(15)
+    split = split_pieces(records, 200)
+    sides = [split.train, split.validation, split.test]
+    assert sorted(record for side in sides for record in side) == sorted(records)  # type: ignore[type-var]
+    assert 0.7 < len(split.train) / len(records) < 0.9
+    assert split_pieces(records[::-1], 3000) == split
+
+
+def test_an_instruction_that_all_records_share_makes_them_no_duplicates() -> None:
+    order = "Answer with yes or no and with nothing else, please, dear model, whatever it is: "
+    notes = [Record((("prompt", order + prose(n, 3)), ("completion", "yes"))) for n in range(60)]
+    split = split_pieces(notes, 3000)
+    assert 0.65 < len(split.train) / len(notes) < 0.95
+
+
+@pytest.mark.parametrize("first", range(0, 30, 3))
+def test_three_records_are_enough(first: int) -> None:
+    split = split_pieces(sums(6)[first : first + 3], 3000)
+    assert [len(split.train), len(split.validation), len(split.test)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("texts", [0, 1, 40])
+@pytest.mark.parametrize("records", [0, 1, 3, 30])
+def test_every_client_has_all_three_sides_or_is_refused(texts: int, records: int) -> None:
+    documents: list[Document] = [make_text(seed, 40) for seed in range(texts)]
+    documents += sums(6)[:records]
+    if records < 3 and texts < 3:
+        with pytest.raises(DataError, match="three different records"):
+            split_pieces(documents, 3000)
+        return
+    split = split_pieces(documents, 3000)
+    kinds = [{type(d) for d in side} for side in (split.train, split.validation, split.test)]
+    assert all(kinds)
+    for kind, held in ((str, texts), (Record, records)):
+        assert [kind in found for found in kinds] == (
+            [held > 0] * 3 if held >= 3 else [held > 0, False, False]
+        )
 
 
 def table(tmp_path: Path) -> Path:

@@ -9,7 +9,7 @@ from commonroot.errors import ArtifactError
 from federate.ledger import Ledger
 from federate.wire import decode, encode, l2_norm, shapes_of
 
-from .conftest import MARKER, train_request
+from .conftest import MARKER, evaluate_request, train_request
 
 
 def delta_of(silo, buffers):
@@ -85,12 +85,12 @@ def test_weights_that_do_not_fit_are_refused(make_silo, base_buffers, change, re
     ("request_", "reason"),
     [
         ({"kind": "dump", "config": {}}, "query, train or evaluate"),
-        ({"kind": "train", "config": {}}, "run and round"),
+        ({"kind": "train", "config": {}}, "unusable request"),
         (train_request(steps=5), "more steps"),
         (train_request(lr=0.5), "higher learning rate"),
         (train_request(steps=0), "greater than or equal"),
         (train_request(read_file="notes.txt"), "Extra inputs"),
-        (train_request(run="../x"), "run and round"),
+        (train_request(run="../x"), "run String should match"),
     ],
 )
 def test_the_owner_s_bounds_hold_whatever_the_server_asks(
@@ -142,17 +142,8 @@ def test_nothing_leaves_without_the_ledger(make_silo, base_buffers, monkeypatch)
 
 def test_evaluate_and_personalise_send_figures_only(make_silo, base_buffers) -> None:
     silo = make_silo()
-    config = {
-        "run": "run1",
-        "round": 2,
-        "split": "test",
-        "personalise": True,
-        "steps": 4,
-        "batch": 2,
-        "lr": 3e-3,
-        "warmup": 0,
-    }
-    header, out = silo.answer({"kind": "evaluate", "config": config}, dict(base_buffers))
+    personal = {"steps": 4, "batch": 2, "lr": 3e-3}
+    header, out = silo.answer(evaluate_request(split="test", personal=personal), dict(base_buffers))
     assert not out
     assert header["metrics"]["personal_bpb"] > 0
     kept = silo.personal_weights("run1")

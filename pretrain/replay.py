@@ -1,0 +1,32 @@
+"""Public text that travels with the base, so that fine-tuning can rehearse it.
+
+Training on some public text beside the private one keeps a model from forgetting its root:
+Robins 1995, Catastrophic forgetting, rehearsal and pseudorehearsal,
+https://doi.org/10.1080/09540099550039318.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from pretrain.packing import Blocks
+
+__all__ = ["FILE", "load_replay", "save_replay"]
+
+FILE = "replay.npy"
+
+
+def save_replay(data: Blocks, blocks: int, seed: int, folder: Path) -> None:
+    """Write the tokens of `blocks` blocks, drawn without replacement from `data`."""
+    drawn = np.random.default_rng(seed).permutation(len(data))[:blocks]
+    width = data.context
+    kept = [data.stream_N[block * width : (block + 1) * width] for block in np.sort(drawn)]
+    np.save(folder / FILE, np.concatenate(kept).astype(np.uint32), allow_pickle=False)
+
+
+def load_replay(base: Path, context: int) -> Blocks | None:
+    """What `save_replay` wrote beside a base model, or None."""
+    path = base / FILE
+    if not path.is_file():
+        return None
+    return Blocks(np.load(path, allow_pickle=False).astype(np.int64), context)

@@ -130,7 +130,7 @@ def publish(
     push: Annotated[bool, typer.Option(help="Really upload; else list what would go.")] = False,
 ) -> None:
     """Upload the release, or list what would go."""
-    from federate.publish import publish as upload
+    from federate.release.publish import publish as upload
 
     for line in upload(load_artifact(run / "7-release", "release"), repo, push):
         print(line)
@@ -221,10 +221,10 @@ def _section(stage: str, tables: Tables) -> Any:
 
 
 def _models() -> dict[str, type[Section]]:
-    from federate.compare import CompareConfig
+    from federate.comparison.stage import CompareConfig
     from federate.plan import FederateConfig
-    from federate.release import ReleaseConfig
-    from federate.shards import ShardsConfig
+    from federate.release.stage import ReleaseConfig
+    from federate.shards.stage import ShardsConfig
     from ingest.clean import CleanConfig
     from ingest.gather import GatherConfig
     from pretrain.stage import PretrainConfig
@@ -248,10 +248,10 @@ def _runner(stage: str) -> Callable[[Any, Path], Artifact]:
         "gather": "ingest.gather",
         "clean": "ingest.clean",
         "pretrain": "pretrain.stage",
-        "shards": "federate.shards",
+        "shards": "federate.shards.stage",
         "federate": "federate.stage",
-        "compare": "federate.compare",
-        "release": "federate.release",
+        "compare": "federate.comparison.stage",
+        "release": "federate.release.stage",
     }
     runner: Callable[[Any, Path], Artifact] = importlib.import_module(modules[stage]).run
     return runner

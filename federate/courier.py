@@ -8,11 +8,11 @@ from functools import cache
 
 import numpy as np
 
-from federate.devices import Device, Load, adapted, adapted_rank
 from federate.exchange import Exchange, Node, Parcel
 from federate.local import LocalSteps, Weights, Workbench
-from federate.lora import LoraConfig
-from federate.pacer import Flight
+from federate.lora.adapter import LoraConfig
+from federate.pacing.devices import Device, Load, adapted, adapted_rank
+from federate.pacing.pacer import Flight
 from federate.plan import FederateConfig
 from federate.replies import Update, Wanted
 from federate.requests import TrainAsk

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from commonroot.config import Section
 from commonroot.errors import RoundError
 from commonroot.progress import say
-from federate.codec import CodecConfig
-from federate.downlink import encode_down
+from federate.compression.codec import CodecConfig
+from federate.compression.downlink import encode_down
 from federate.local import Weights
 from federate.replies import Update, Wanted, check_metrics, check_update
 from federate.requests import EvaluateAsk, TrainAsk

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from federate.lora import LoraConfig
+    from federate.lora.adapter import LoraConfig
     from federate.rules import Rule
     from pretrain.evaluate import EvalSet
     from pretrain.moments import Moments
@@ -121,7 +121,7 @@ class Workbench:
         """Train all weights (rank 0), or low-rank factors beside frozen ones."""
         if lora == self._lora or (self._lora is None and not lora.rank):
             return
-        from federate.lora import attach, detach
+        from federate.lora.adapter import attach, detach
 
         assert self.base_weights, "kept before anything stands beside them"
         detach(self.model)
@@ -134,7 +134,7 @@ class Workbench:
         """The tensors that training begins with and that travel: as the public base has them."""
         if self._lora is None:
             return self.base_weights
-        from federate.lora import initial
+        from federate.lora.adapter import initial
 
         return initial(self.model, self._lora)
 
@@ -142,7 +142,7 @@ class Workbench:
         """A copy of the tensors that are trained."""
         if self._lora is None:
             return _copied(self.model.named_parameters())
-        from federate.lora import read
+        from federate.lora.adapter import read
 
         return read(self.model)
 
@@ -151,7 +151,7 @@ class Workbench:
         assert self.base_weights, "kept before they are overwritten"
         if self._lora is None:
             return _set(dict(self.model.named_parameters()), weights)
-        from federate.lora import load
+        from federate.lora.adapter import load
 
         return load(self.model, weights, self.base_weights)
 
@@ -159,7 +159,7 @@ class Workbench:
         """All weights by the plain model's names, LoRA factors multiplied out."""
         if self._lora is None:
             return self.read()
-        from federate.lora import merged
+        from federate.lora.adapter import merged
 
         return merged(self.model)
 
@@ -167,7 +167,7 @@ class Workbench:
         """The parameters that `read` reads, under the same names."""
         if self._lora is None:
             return dict(self.model.named_parameters())
-        from federate.lora import parameters
+        from federate.lora.adapter import parameters
 
         return parameters(self.model)
 
@@ -204,7 +204,7 @@ class Workbench:
     def _second_moments(self) -> "Moments | None":
         if self._lora is None:
             return self.moments
-        from federate.lora import second_moments
+        from federate.lora.adapter import second_moments
 
         return second_moments(self.model, self.moments)
 

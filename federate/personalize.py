@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from federate.local import LocalSteps, Weights, Workbench
-from federate.lora import LoraConfig
+from federate.lora.adapter import LoraConfig
 from pretrain.evaluate import EvalSet
 from pretrain.packing import Blocks
 

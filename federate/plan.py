@@ -11,12 +11,12 @@ from commonroot.artifact import write_atomic
 from commonroot.config import Section
 from commonroot.errors import ConfigError
 from federate.bounds import SiloBounds
-from federate.codec import CodecConfig
+from federate.compression.codec import CodecConfig
 from federate.convergence import StopConfig
-from federate.devices import DevicesConfig
 from federate.local import LocalSteps
-from federate.lora import LoraConfig
-from federate.pacing import PacingConfig
+from federate.lora.adapter import LoraConfig
+from federate.pacing.devices import DevicesConfig
+from federate.pacing.modes import PacingConfig
 from federate.personalize import PersonalConfig
 from pretrain.model import Compute
 from pretrain.train import schedule

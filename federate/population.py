@@ -9,7 +9,7 @@ from commonroot.errors import DataError
 from commonroot.progress import bar, say
 from federate.local import Workbench
 from federate.private_text import SUFFIXES
-from federate.shards import Client
+from federate.shards.stage import Client
 from federate.silo import Silo, SiloBounds
 
 __all__ = ["Population"]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import federate.codec
+import federate.compression.codec
 from federate.local import Weights
 from federate.wire import Shapes
 
@@ -66,8 +66,8 @@ def check_update(reply: "Message", client: str, wanted: Wanted, largest: float) 
     buffers = {name: array.data for name, array in (arrays or {}).items()}
     rule = {n.removeprefix("rule/"): b for n, b in buffers.items() if n.startswith("rule/")}
     plain = {n: b for n, b in buffers.items() if not n.startswith("rule/")}
-    delta = federate.codec.decode(plain, wanted.delta, largest)
-    extra = federate.codec.decode(rule, wanted.extra, largest)
+    delta = federate.compression.codec.decode(plain, wanted.delta, largest)
+    extra = federate.compression.codec.decode(rule, wanted.extra, largest)
     if isinstance(delta, str) or isinstance(extra, str):
         return delta if isinstance(delta, str) else str(extra)
     size = sum(map(len, buffers.values()))

@@ -5,9 +5,9 @@ from typing import Any
 from pydantic import Field
 
 from commonroot.config import Section
-from federate.codec import CodecConfig
+from federate.compression.codec import CodecConfig
 from federate.local import LocalSteps
-from federate.lora import LoraConfig
+from federate.lora.adapter import LoraConfig
 from federate.personalize import PersonalConfig
 
 __all__ = ["EvaluateAsk", "TrainAsk"]

@@ -14,14 +14,14 @@ from commonroot.artifact import write_atomic
 from commonroot.errors import ConfigError, RoundError
 from commonroot.progress import Bar, MetricsLog, bar, say
 from federate.agreement import Agreement
-from federate.cohort import held_out, least_asked_first
 from federate.convergence import Progress
 from federate.courier import RoundCourier
-from federate.devices import devices_of
 from federate.exchange import Exchange
 from federate.local import Workbench
-from federate.pacer import Pacer
-from federate.pacing import discount
+from federate.pacing.cohort import held_out, least_asked_first
+from federate.pacing.devices import devices_of
+from federate.pacing.modes import discount
+from federate.pacing.pacer import Pacer
 from federate.plan import Plan
 from federate.replies import Update
 from federate.requests import EvaluateAsk

@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from commonroot.artifact import write_atomic
 from commonroot.errors import DataError
 from federate.bounds import Refusal, SiloBounds
-from federate.codec import compress, decode
-from federate.downlink import decode_down
+from federate.compression.codec import compress, decode
+from federate.compression.downlink import decode_down
 from federate.ledger import Ledger
 from federate.local import Weights, Workbench
 from federate.personalize import advance_ditto, choose

@@ -22,10 +22,10 @@ from commonroot.artifact import (
 from commonroot.errors import DataError
 from commonroot.progress import MetricsLog
 from federate.local import Workbench
-from federate.lora import LoraConfig
+from federate.lora.adapter import LoraConfig
 from federate.plan import FederateConfig, Plan
 from federate.population import Population
-from federate.shards import Client, clients_of
+from federate.shards.stage import Client, clients_of
 from federate.silo import Silo
 from federate.silo_process import write_spec
 
@@ -154,7 +154,7 @@ def _finish(
     bench.wear(lora)
     bench.load(read_round(plan.work / "rounds" / FINAL).weights)
     if lora.rank:
-        from federate.lora import save_adapter
+        from federate.lora.adapter import save_adapter
 
         save_adapter(bench.model, work.path / "adapter", "base", bench.base_weights)
         merged = bench.merged()

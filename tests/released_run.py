@@ -1,6 +1,6 @@
 """A whole run folder on generated text: real base, shards and release; hand-made rounds.
 
-Used by the tests of federate.release, federate.publish and commonroot.verify.
+Used by the tests of federate.release.stage, federate.release.publish and commonroot.verify.
 """
 
 import json
@@ -18,12 +18,12 @@ from commonroot.artifact import (
 )
 from commonroot.config import Section
 from commonroot.verify import source_lines
-from federate.compare import CompareConfig
+from federate.comparison.stage import CompareConfig
 from federate.plan import FederateConfig
-from federate.release import ReleaseConfig
-from federate.release import run as run_release
-from federate.shards import ShardsConfig
-from federate.shards import run as run_shards
+from federate.release.stage import ReleaseConfig
+from federate.release.stage import run as run_release
+from federate.shards.stage import ShardsConfig
+from federate.shards.stage import run as run_shards
 from tests.conftest import make_text, tiny_pretrain
 
 MARKER = "zanzibar-marker-81"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from federate.local import Weights
-from federate.low_rank import A, B, layers_of, product, residual
+from federate.lora.algebra import A, B, layers_of, product, residual
 from federate.replies import Update
 from federate.strategies.fedavg import Mean
 from federate.strategies.naive_lora import NaiveLora

@@ -4,7 +4,7 @@ Lee et al. 2025, FedSVD, https://arxiv.org/abs/2505.12805.
 """
 
 from federate.local import Weights
-from federate.low_rank import A, B, layers_of, product, refactorise, residual
+from federate.lora.algebra import A, B, layers_of, product, refactorise, residual
 from federate.strategies.fedavg import Mean
 from federate.strategies.ffa import Ffa
 

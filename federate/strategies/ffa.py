@@ -5,7 +5,7 @@ Sun et al. 2024, FFA-LoRA, https://arxiv.org/abs/2403.12313.
 
 from typing import Any
 
-from federate.low_rank import A
+from federate.lora.algebra import A
 from federate.strategies.fedavg import FedAvg
 from federate.wire import Shapes
 

@@ -6,7 +6,7 @@ Bai et al. 2024, FlexLoRA, https://arxiv.org/abs/2402.11505.
 import numpy as np
 
 from federate.local import Weights
-from federate.low_rank import A, B, ProductMean, factorise, product, residual
+from federate.lora.algebra import A, B, ProductMean, factorise, product, residual
 from federate.replies import Update
 from federate.strategies.fedavg import FedAvg
 from federate.wire import Shapes, shapes_of
@@ -20,7 +20,7 @@ class FlexLora(FedAvg):
     A client of a lower rank gets the leading part, which is the best of its rank. As in the paper
     its reply is averaged as it is, so it also pulls what it was not sent towards zero; with
     `by_change` the mean is over what clients changed (B_i A_i minus what each was sent), and what
-    some were not sent stays. scale must not depend on the rank (federate.lora).
+    some were not sent stays. scale must not depend on the rank (federate.lora.adapter).
     """
 
     needs_fresh = True

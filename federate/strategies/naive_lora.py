@@ -3,7 +3,7 @@
 As in FedIT, Zhang et al. 2023, https://arxiv.org/abs/2305.05644.
 """
 
-from federate.low_rank import ProductMean, product, residual
+from federate.lora.algebra import ProductMean, product, residual
 from federate.replies import Update
 from federate.strategies.fedavg import FedAvg, Mean
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commonroot.errors import TrainingError
-from federate.codec import CodecConfig, compress, decode, encode
-from federate.codec_bits import CLASSES, LARGEST, pack_integers, unpack_integers
-from federate.downlink import decode_down, encode_down
+from federate.compression.bits import CLASSES, LARGEST, pack_integers, unpack_integers
+from federate.compression.codec import CodecConfig, compress, decode, encode
+from federate.compression.downlink import decode_down, encode_down
 from federate.local import Weights
 from federate.wire import shapes_of
 

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from commonroot.artifact import Artifact
-from federate import compare, shards, stage, study
-from federate.arms import Trial
-from federate.compare import CompareConfig
+from federate import stage
+from federate.comparison import stage as compare
+from federate.comparison import study
+from federate.comparison.arms import Trial
+from federate.comparison.stage import CompareConfig
 from federate.plan import FederateConfig
-from federate.shards import ShardsConfig
+from federate.shards import stage as shards
+from federate.shards.stage import ShardsConfig
 from federate.silo import Silo, SiloBounds
 from pretrain.model import Compute
 from tests.conftest import make_text

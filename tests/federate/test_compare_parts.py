@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from commonroot.errors import TrainingError
-from federate import intervals
-from federate.arms import Trial
-from federate.compare import CompareConfig
-from federate.from_scratch import curve_config, scratch_bench
+from federate.comparison import intervals
+from federate.comparison.arms import Trial
+from federate.comparison.from_scratch import curve_config, scratch_bench
+from federate.comparison.plain_words import in_words
+from federate.comparison.reruns import Reruns, deal
+from federate.comparison.stage import CompareConfig
+from federate.comparison.tuning import best_of, tune
+from federate.comparison.verdict import private_bytes, summarise
 from federate.local import LocalSteps
-from federate.plain_words import in_words
 from federate.private_text import Split
-from federate.reruns import Reruns, deal
 from federate.silo import Silo
-from federate.tuning import best_of, tune
-from federate.verdict import private_bytes, summarise
 
 from .test_compare import rounds
 

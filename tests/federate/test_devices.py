@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from federate.devices import (
+from federate.local import LocalSteps
+from federate.pacing.devices import (
     Device,
     DeviceProfile,
     DevicesConfig,
@@ -12,7 +13,6 @@ from federate.devices import (
     adapted_rank,
     devices_of,
 )
-from federate.local import LocalSteps
 
 PHONE = DeviceProfile(name="phone", tokens_per_s=100, down_kb_s=50, up_kb_s=20, memory_mb=500)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from commonroot.errors import ConfigError
-from federate import lora
 from federate.local import Weights, Workbench
-from federate.lora import LoraConfig
+from federate.lora import adapter as lora
+from federate.lora.adapter import LoraConfig
 from pretrain.model import Compute, load_model, pick_device
 from pretrain.moments import prime
 from pretrain.train import make_optimizer, schedule, train

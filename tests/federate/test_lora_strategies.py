@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from federate import lora
 from federate.local import Weights
-from federate.low_rank import factorise, layers_of, product, refactorise
+from federate.lora import adapter as lora
+from federate.lora.algebra import factorise, layers_of, product, refactorise
 from federate.replies import Update
 from federate.strategies.fedavg import FedAvg
 from federate.strategies.fedex import FedEx

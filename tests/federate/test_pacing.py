@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from federate.cohort import least_asked_first
-from federate.devices import Device, DeviceProfile, Load
-from federate.pacer import Flight, Pacer
-from federate.pacing import PacingConfig, discount
+from federate.pacing.cohort import least_asked_first
+from federate.pacing.devices import Device, DeviceProfile, Load
+from federate.pacing.modes import PacingConfig, discount
+from federate.pacing.pacer import Flight, Pacer
 from tests.federate.toy_rounds import PowerCut, Rounds, Silo, silos, spread, three
 
 MODES = {

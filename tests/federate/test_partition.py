@@ -7,8 +7,8 @@ import pytest
 
 from commonroot.config import parse_section
 from commonroot.errors import ConfigError
-from federate.partition import PartitionConfig, by_column, cut_rows, draw
 from federate.private_text import cut_text
+from federate.shards.partition import PartitionConfig, by_column, cut_rows, draw
 from tests.conftest import make_text
 
 LABELS = [f"label {number % 6}" for number in range(600)]

@@ -10,7 +10,7 @@ from commonroot.errors import DataError
 from federate.engines import inprocess
 from federate.local import Workbench
 from federate.population import Population
-from federate.shards import Client
+from federate.shards.stage import Client
 from federate.silo import SiloBounds
 
 from .conftest import train_request

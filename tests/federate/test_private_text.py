@@ -8,8 +8,8 @@ import pytest
 
 from commonroot.errors import ConfigError, DataError
 from federate.private_text import read_folder, split_pieces
-from federate.shards import ShardsConfig, clients_of
-from federate.shards import run as run_shards
+from federate.shards.stage import ShardsConfig, clients_of
+from federate.shards.stage import run as run_shards
 from pretrain.records import Document, Record
 from tests.conftest import make_text
 

@@ -12,8 +12,8 @@ import yaml
 from commonroot.artifact import Artifact, load_artifact
 from commonroot.errors import ArtifactError, FetchError, UsageError
 from commonroot.verify import verify
-from federate.publish import publish
-from federate.release import ReleaseConfig, run
+from federate.release.publish import publish
+from federate.release.stage import ReleaseConfig, run
 from tests.conftest import tiny_pretrain
 from tests.released_run import (
     LEFT_OUT,

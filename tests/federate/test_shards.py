@@ -9,10 +9,10 @@ import pytest
 
 from commonroot.artifact import Artifact
 from commonroot.errors import ConfigError, DataError
-from federate.partition import PartitionConfig
 from federate.private_text import read_folder
-from federate.shards import ShardsConfig, clients_of, run
-from federate.skew import divergence, effective_number, gini, jensen_shannon, measure
+from federate.shards.partition import PartitionConfig
+from federate.shards.skew import divergence, effective_number, gini, jensen_shannon, measure
+from federate.shards.stage import ShardsConfig, clients_of, run
 from tests.conftest import make_text
 
 CHAT = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "So."}]

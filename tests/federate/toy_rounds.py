@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from federate.devices import Device, DeviceProfile, DevicesConfig, Load, adapted, devices_of
 from federate.local import LocalSteps
-from federate.pacer import Flight, Pacer
-from federate.pacing import PacingConfig, discount
+from federate.pacing.devices import Device, DeviceProfile, DevicesConfig, Load, adapted, devices_of
+from federate.pacing.modes import PacingConfig, discount
+from federate.pacing.pacer import Flight, Pacer
 
 LOCAL = LocalSteps(steps=10, batch=1)
 STEP_TOKENS = 100

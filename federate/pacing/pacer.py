@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
-from federate.cohort import least_asked_first
-from federate.devices import Device, Load
-from federate.pacing import PacingConfig
+from federate.pacing.cohort import least_asked_first
+from federate.pacing.devices import Device, Load
+from federate.pacing.modes import PacingConfig
 
 __all__ = ["Arrival", "Courier", "Flight", "Pacer"]
 

@@ -1,11 +1,10 @@
 """Fewer bits for what travels: deltas up, differences from the public base down.
 
 One number is asked for: `bits` a parameter. Below 16, one step for all tensors is searched that
-meets it; matrices are split into their leading directions and a rest (federate.codec_factors), and
-everything is rounded to multiples of that step with a dead zone and entropy coded
-(federate.codec_bits), so that small values cost next to nothing wherever they are. What is left out
-can be added to what is sent next (error feedback: Seide et al. 2014; Karimireddy et al. 2019,
-https://arxiv.org/abs/1901.09847).
+meets it; matrices are split into their leading directions and a rest (`factors`), and everything is
+rounded to multiples of that step with a dead zone and entropy coded (`bits`), so that small values
+cost next to nothing wherever they are. What is left out can be added to what is sent next (error
+feedback: Seide et al. 2014; Karimireddy et al. 2019, https://arxiv.org/abs/1901.09847).
 """
 
 import hashlib
@@ -23,7 +22,7 @@ from pydantic import Field
 from commonroot.config import Section
 from commonroot.errors import TrainingError
 from federate import wire
-from federate.codec_quantised import read, write
+from federate.compression.quantised import read, write
 from federate.local import Weights
 from federate.wire import Shapes, shapes_of
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from federate.intervals import SMALLEST_GAP, bootstrap, interval, ratio, worst_decile
+from federate.comparison.intervals import SMALLEST_GAP, bootstrap, interval, ratio, worst_decile
 from federate.private_text import Split
-from federate.tables import document_text
+from federate.shards.tables import document_text
 
 __all__ = ["MEASURES", "RATIOS", "beats", "private_bytes", "summarise"]
 

@@ -104,7 +104,7 @@ def _check_links(stages: dict[str, Artifact]) -> None:
 def _make(
     section: ReleaseConfig, stages: dict[str, Artifact], work: Workspace, run_dir: Path
 ) -> dict[str, Any]:
-    from federate.card import card, licences_of
+    from federate.release.card import card, licences_of
 
     federated = stages["federated"]
     copied = _copy_model(federated.path, work.path)

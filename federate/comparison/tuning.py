@@ -7,11 +7,11 @@ import numpy as np
 
 from commonroot.errors import RoundError, TrainingError
 from commonroot.progress import say
-from federate.arms import Trial, own_steps, put, train_alone, train_pooled
+from federate.comparison.arms import Trial, own_steps, put, train_alone, train_pooled
+from federate.comparison.reruns import Reruns, short_end
 from federate.local import Workbench
 from federate.personalize import choose
 from federate.plan import FederateConfig
-from federate.reruns import Reruns, short_end
 from federate.silo import seed_of
 from pretrain.records import Document
 

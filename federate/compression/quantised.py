@@ -10,8 +10,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from federate.codec_bits import CLASSES, SYMBOLS, entropy_bytes, pack_integers, unpack_integers
-from federate.codec_parts import Part, Reader, analyse, join, longest_head, quantise
+from federate.compression.bits import (
+    CLASSES,
+    SYMBOLS,
+    entropy_bytes,
+    pack_integers,
+    unpack_integers,
+)
+from federate.compression.parts import Part, Reader, analyse, join, longest_head, quantise
 from federate.local import Weights
 from federate.wire import Shapes
 

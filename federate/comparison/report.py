@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from commonroot import report
 from commonroot.artifact import write_atomic
-from federate.comparison_plots import ARMS, bars, by_client, by_round, starts
-from federate.plain_words import in_words
+from federate.comparison.plain_words import in_words
+from federate.comparison.plots import ARMS, bars, by_client, by_round, starts
+from federate.comparison.tuning_report import learning_rates
 from federate.plan import FederateConfig
-from federate.tuning_report import learning_rates
 
 if TYPE_CHECKING:
-    from federate.compare import CompareConfig
+    from federate.comparison.stage import CompareConfig
 
 __all__ = ["write_fragments"]
 

@@ -23,11 +23,11 @@ from commonroot.artifact import (
 from commonroot.config import Section
 from commonroot.errors import ConfigError, DataError
 from commonroot.progress import say
-from federate.partition import LABELLED, PartitionConfig, by_column, cut_rows, draw
 from federate.private_text import read_folder
-from federate.shards_report import fragment
-from federate.skew import measure
-from federate.tables import Row, document_text, row_text, usable_rows, write_rows
+from federate.shards.partition import LABELLED, PartitionConfig, by_column, cut_rows, draw
+from federate.shards.report import fragment
+from federate.shards.skew import measure
+from federate.shards.tables import Row, document_text, row_text, usable_rows, write_rows
 from pretrain.records import Document
 
 __all__ = ["Client", "ShardsConfig", "clients_of", "run"]

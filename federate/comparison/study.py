@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commonroot.artifact import write_atomic
-from federate.arms import (
+from federate.comparison.arms import (
     Federated,
     Result,
     Trial,
@@ -21,15 +21,15 @@ from federate.arms import (
     train_alone,
     train_pooled,
 )
-from federate.from_scratch import compare_starts, curve_config, scratch_bench
+from federate.comparison.from_scratch import compare_starts, curve_config, scratch_bench
+from federate.comparison.reruns import Reruns, deal, short_end
+from federate.comparison.tuning import federated_score, scores, tune
+from federate.comparison.yardstick import Texts
 from federate.local import Weights, Workbench
 from federate.plan import FederateConfig
-from federate.reruns import Reruns, deal, short_end
-from federate.tuning import federated_score, scores, tune
-from federate.yardstick import Texts
 
 if TYPE_CHECKING:
-    from federate.compare import CompareConfig
+    from federate.comparison.stage import CompareConfig
 
 __all__ = ["Study"]
 

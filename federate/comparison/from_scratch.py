@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from federate.comparison.reruns import Reruns, short_end
 from federate.convergence import StopConfig
 from federate.local import Workbench
-from federate.lora import LoraConfig
+from federate.lora.adapter import LoraConfig
 from federate.plan import FederateConfig
-from federate.reruns import Reruns, short_end
 
 __all__ = ["compare_starts", "curve_config", "scratch_bench"]
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from commonroot.config import Section
 from commonroot.errors import ConfigError
 from federate.private_text import cut_text
-from federate.tables import Row, is_record
+from federate.shards.tables import Row, is_record
 
 if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner

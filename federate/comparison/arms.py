@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from commonroot.progress import bar
-from federate.cohort import least_asked_first
+from federate.comparison.yardstick import Texts
 from federate.local import LocalSteps, Weights, Workbench
-from federate.lora import LoraConfig
+from federate.lora.adapter import LoraConfig
+from federate.pacing.cohort import least_asked_first
 from federate.plan import FederateConfig
 from federate.silo import Silo, seed_of
-from federate.yardstick import Texts
 from pretrain.evaluate import sample
 
 if TYPE_CHECKING:
-    from federate.compare import CompareConfig
+    from federate.comparison.stage import CompareConfig
 
 __all__ = [
     "Federated",

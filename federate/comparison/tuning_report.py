@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from commonroot import report
-from federate.comparison_plots import ARMS
+from federate.comparison.plots import ARMS
 from federate.plan import FederateConfig
 
 if TYPE_CHECKING:
-    from federate.compare import CompareConfig
+    from federate.comparison.stage import CompareConfig
 
 __all__ = ["learning_rates"]
 

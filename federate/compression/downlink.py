@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from federate.codec import PACKED, CodecConfig, decode, encode
+from federate.compression.codec import PACKED, CodecConfig, decode, encode
 from federate.local import Weights
 from federate.wire import encode as to_npy
 from federate.wire import shapes_of

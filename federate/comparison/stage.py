@@ -13,16 +13,16 @@ from pydantic import Field
 from commonroot.artifact import Artifact, Workspace, build_artifact, load_artifact, write_atomic
 from commonroot.config import Section
 from commonroot.errors import UsageError
-from federate.arms import Federated
-from federate.comparison_report import write_fragments
+from federate.comparison.arms import Federated
+from federate.comparison.report import write_fragments
+from federate.comparison.reruns import Reruns, validation_curve
+from federate.comparison.study import Study
+from federate.comparison.verdict import private_bytes, summarise
+from federate.comparison.yardstick import Texts
 from federate.local import Workbench
 from federate.plan import FederateConfig
-from federate.reruns import Reruns, validation_curve
-from federate.shards import clients_of
+from federate.shards.stage import clients_of
 from federate.stage import open_silos
-from federate.study import Study
-from federate.verdict import private_bytes, summarise
-from federate.yardstick import Texts
 from pretrain.corpus import corpus_texts
 
 __all__ = ["CompareConfig", "run"]

@@ -17,12 +17,12 @@ import numpy as np
 from commonroot.artifact import write_atomic
 from commonroot.errors import RoundError
 from commonroot.progress import MetricsLog, say
-from federate.arms import Federated, put
+from federate.comparison.arms import Federated, put
 from federate.local import Workbench
 from federate.plan import FederateConfig, Plan
 from federate.private_text import Split
+from federate.shards.tables import document_text
 from federate.silo import Silo
-from federate.tables import document_text
 from pretrain.packing import Blocks
 from pretrain.records import Document
 

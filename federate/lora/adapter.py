@@ -22,8 +22,8 @@ from commonroot.artifact import write_atomic
 from commonroot.config import Section
 from commonroot.errors import ConfigError
 from federate.local import Weights
-from federate.low_rank import fold
-from federate.peft_layers import (
+from federate.lora.algebra import fold
+from federate.lora.peft_layers import (
     adapters_of,
     frozen,
     inject,

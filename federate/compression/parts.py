@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from federate.codec_bits import CLASSES, LARGEST
-from federate.codec_factors import (
+from federate.compression.bits import CLASSES, LARGEST
+from federate.compression.factors import (
     DISTORTION,
     MOST_DIRECTIONS,
     Axes,

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from commonroot.artifact import json_lines
 from commonroot.verify import SOURCES
-from federate.card_figures import Stages, adopted, compute, evaluation, markdown_table, privacy
+from federate.release.card_figures import (
+    Stages,
+    adopted,
+    compute,
+    evaluation,
+    markdown_table,
+    privacy,
+)
 
 if TYPE_CHECKING:
-    from federate.release import ReleaseConfig
+    from federate.release.stage import ReleaseConfig
 
 __all__ = ["card", "licences_of"]
 

@@ -1,0 +1,1 @@
+"""Stage 6: federated beside centralised beside local-only."""

@@ -1,0 +1,1 @@
+"""Fewer bytes: what travels, encoded."""

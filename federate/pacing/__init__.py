@@ -1,0 +1,1 @@
+"""When clients are asked, and on what devices."""

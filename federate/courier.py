@@ -49,17 +49,20 @@ class RoundCourier:
         self.token_bytes = ACTIVATION_BYTES * model.num_hidden_layers * model.hidden_size
         self.token_bytes += 3 * FP32 * model.vocab_size
         self.starts = {rank: _start(bench, config.lora, rank) for rank in _ladder(config)}
+        self.number = 0
+        """Of this round."""
         self.bytes_down = 0
-        """Sent in this round."""
+        """Sent in this round, but for what a resumed run sends again."""
         self._parcels: dict[int, Parcel] = {}
         self.load = cache(self._load)
 
-    def begin(self) -> None:
+    def begin(self, number: int) -> None:
         """Start a round: what is sent from now on is the strategy's state as it is now."""
+        self.number = number
         self._parcels.clear()
         self.bytes_down = 0
 
-    def parcel(self, number: int, rank: int = 0) -> Parcel:
+    def parcel(self, rank: int = 0) -> Parcel:
         """The global tensors as clients of this rank get them; encoded once a round."""
         if rank not in self._parcels:
             self._parcels[rank] = self.exchange.parcel(
@@ -67,7 +70,7 @@ class RoundCourier:
                 self.strategy.extra(),
                 self.starts[rank or self.config.lora.rank],
                 self.config.down,
-                [self.config.seed, number],
+                [self.config.seed, self.number],
             )
         return self._parcels[rank]
 
@@ -76,8 +79,8 @@ class RoundCourier:
         self.exchange.send(
             {flight.client: self._ask(flight.client, flight.number) for flight in flights}
         )
-        sent = (self.parcel(flight.number, self.rank(flight.client)).bytes for flight in flights)
-        self.bytes_down += sum(sent)
+        new = [flight.client for flight in flights if flight.number == self.number]
+        self.bytes_down += sum(self.parcel(self.rank(client)).bytes for client in new)
 
     def pull(self) -> Iterable[tuple[str, Update | str]]:
         """What has come since: updates, or why a reply is not acceptable."""
@@ -133,7 +136,7 @@ class RoundCourier:
             local.steps * self.batch_tokens,
             rank,
         )
-        return node, ask, self.parcel(number, rank), wanted
+        return node, ask, self.parcel(rank), wanted
 
 
 def _ladder(config: FederateConfig) -> list[int]:

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from federate.lora.adapter import LoraConfig
 from federate.plan import FederateConfig
+from federate.shards.stage import ShardsConfig
 from pretrain.stage import PretrainConfig
 
 __all__ = ["estimate"]
@@ -25,12 +27,12 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
     """Lines of the estimate for the run that these sections describe."""
     pretrain: PretrainConfig = sections["pretrain"]
     federate: FederateConfig = sections["federate"]
-    parameters, rate = _measure(pretrain)
+    parameters, trained, rate = _measure(pretrain, federate.lora)
     local = federate.rounds * federate.cohort * _tokens(federate.local, pretrain.context)
     personal = _tokens(federate.personal, pretrain.context)
-    moved = federate.rounds * federate.cohort * parameters * FP32
-    shards = sections["shards"]
-    clients = shards.most_clients or len(shards.folders) or CLIENTS_OF_A_TABLE
+    messages = federate.rounds * federate.pacing.goal(federate.cohort)
+    up, down = (messages * trained * codec.bits / 8e6 for codec in (federate.up, federate.down))
+    clients = _clients(sections["shards"])
     personal_all = personal * clients
     arms = local * (3 if sections["compare"].matched_updates else 2) + personal_all
     tests = clients * federate.test_blocks * pretrain.context * (4 + 12) * FORWARD_SHARE
@@ -45,7 +47,7 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
         f"memory: about {(800e6 + parameters * FP32 * 8) / 1e9:.1f} GB",
         f"disk in {run}: about {parameters * FP32 * (clients * 2 + 8) / 1e6:,.0f} MB beside the "
         "archive",
-        f"bytes in rounds: {moved / 1e6:,.1f} MB up and as many down",
+        f"bytes in rounds: {up:,.1f} MB up, {down:,.1f} MB down, evaluations apart",
     ]
 
 
@@ -57,9 +59,19 @@ def _tokens(steps: Any, context: int) -> int:
     return int(steps.steps * steps.batch * context)
 
 
-def _measure(section: PretrainConfig) -> tuple[int, float]:
+def _clients(section: ShardsConfig) -> int:
+    if section.parent:
+        folders = [path for path in Path(section.parent).expanduser().glob("*") if path.is_dir()]
+        return len(folders) or CLIENTS_OF_A_TABLE
+    known = section.partition.clients or len(section.folders) or CLIENTS_OF_A_TABLE
+    return min(section.most_clients or known, known)
+
+
+def _measure(section: PretrainConfig, lora: LoraConfig) -> tuple[int, int, float]:
+    """Parameters, those that are trained in rounds, and tokens trained a second."""
     import numpy as np
 
+    from federate.lora.adapter import attach
     from pretrain.model import build_model, count, load_model, pick_device
     from pretrain.train import make_optimizer, train
 
@@ -75,4 +87,9 @@ def _measure(section: PretrainConfig) -> tuple[int, float]:
     list(train(model, optimizer, [batch], lambda _: 0.0, section.compute))
     started = time.perf_counter()
     steps = len(list(train(model, optimizer, [batch] * 4, lambda _: 0.0, section.compute)))
-    return count(model), steps * section.batch * section.context / (time.perf_counter() - started)
+    rate = steps * section.batch * section.context / (time.perf_counter() - started)
+    parameters = trained = count(model)
+    if lora.rank:
+        attach(model, lora)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return parameters, trained, rate

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from commonroot.config import Section
@@ -21,7 +22,7 @@ from federate.requests import EvaluateAsk, TrainAsk
 from federate.wire import Shapes, encode
 
 if TYPE_CHECKING:
-    from flwr.app import Message
+    from flwr.app import ArrayRecord, Message
     from flwr.serverapp import Grid
 
 __all__ = ["Exchange", "Node", "Parcel"]
@@ -59,6 +60,18 @@ class Parcel:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bytes", sum(map(len, self.buffers.values())))
+
+    @cached_property
+    def record(self) -> "ArrayRecord":
+        """The same object for all receivers: Flower then hashes it only once."""
+        from flwr.app import Array, ArrayRecord
+
+        return ArrayRecord(
+            {
+                name: Array("npy", (len(data),), "numpy.ndarray", data)
+                for name, data in self.buffers.items()
+            }
+        )
 
 
 @dataclass
@@ -145,17 +158,12 @@ class Exchange:
     def _message(
         self, node: int, kind: str, ask: Section | None, number: int, parcel: Parcel | None
     ) -> "Message":
-        from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+        from flwr.app import ConfigRecord, Message, RecordDict
 
         text = "" if ask is None else json.dumps(ask.model_dump(mode="json", exclude_defaults=True))
         content = RecordDict({"config": ConfigRecord({"ask": text})})
         if parcel is not None:
-            content["arrays"] = ArrayRecord(
-                {
-                    name: Array("npy", (len(data),), "numpy.ndarray", data)
-                    for name, data in parcel.buffers.items()
-                }
-            )
+            content["arrays"] = parcel.record
         return Message(content, node, kind, ttl=self.timeout_s + GRACE_S, group_id=str(number))
 
     def _replies(

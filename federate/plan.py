@@ -81,6 +81,8 @@ class FederateConfig(Section):
     test_blocks: int = Field(12, ge=1)
     """Most blocks of a client's test text in the last evaluation, and of its validation text when
     it chooses between the global model and its own."""
+    test_clients: int = Field(0, ge=0)
+    """Clients in the last evaluation, the only ones that personalise; 0: all."""
     chat: bool = False
     """The clients hold chats: the published tokenizer then carries the template of their turns."""
     test_records: int = Field(0, ge=0)

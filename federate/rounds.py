@@ -4,6 +4,7 @@ It talks to any engine through Flower's public Grid, and holds O(model) memory.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from commonroot.progress import Bar, MetricsLog, bar, say
 from federate.agreement import Agreement
 from federate.convergence import Progress
 from federate.courier import RoundCourier
-from federate.exchange import Exchange
+from federate.exchange import Exchange, Node
 from federate.local import Workbench
 from federate.pacing.cohort import held_out, least_asked_first
 from federate.pacing.devices import devices_of
@@ -132,8 +133,10 @@ class _Run:
         taken: list[Update] = []
         excluded: dict[str, str] = {}
         late = 0
-        for part in (self.strategy, self.agreement, self.courier):
-            part.begin()
+        self.strategy.heat = self.config.lr(number) / self.config.local.lr
+        self.strategy.begin()
+        self.agreement.begin()
+        self.courier.begin(number)
         for arrival in self.pacer.arrivals(self.courier):
             if isinstance(arrival.reply, Update):
                 taken.append(self._add(arrival.reply, arrival.staleness))
@@ -179,17 +182,15 @@ class _Run:
         """Measure now and then; keep the best, go back to it on divergence, or say why to stop."""
         if done % self.config.evaluate_every and done != self.config.rounds:
             return
-        self.courier.begin()
-        parcel = self.courier.parcel(done)
+        self.courier.begin(done)
+        parcel = self.courier.parcel()
         ask = EvaluateAsk(
             run=self.plan.run,
             round=done,
             most_blocks=self.config.evaluate_blocks,
             lora=self.config.lora,
         )
-        count = self.config.evaluate_clients or len(self.players)
-        order = least_asked_first(self.players, dict.fromkeys(self.players, 0), self.config.seed)
-        nodes = {name: self.nodes[name] for name in sorted(order[:count])}
+        nodes = self._some(self.players, self.config.evaluate_clients)
         bpb = [row["bpb"] for _, row in self.exchange.evaluate(nodes, ask, parcel)]
         record["bytes_down"] += len(nodes) * parcel.bytes
         if not bpb:
@@ -220,17 +221,24 @@ class _Run:
             lora=self.config.lora,
             personal=self.config.personal,
         )
-        left = {name: node for name, node in self.nodes.items() if name not in rows}
-        self.courier.begin()
-        parcel = self.courier.parcel(self.config.rounds)
+        tested = self._some(self.nodes, self.config.test_clients)
+        left = {name: node for name, node in tested.items() if name not in rows}
+        self.courier.begin(self.config.rounds)
+        parcel = self.courier.parcel()
         write_atomic(
-            self.plan.work / "delivery.json", json.dumps({"bytes": len(self.nodes) * parcel.bytes})
+            self.plan.work / "delivery.json", json.dumps({"bytes": len(tested) * parcel.bytes})
         )
-        with bar(len(self.nodes), "personalise", "clients", done=len(rows)) as shown:
+        with bar(len(tested), "personalise", "clients", done=len(rows)) as shown:
             for name, row in self.exchange.evaluate(left, ask, parcel):
                 rows[name] = row | {"in_rounds": name in self.players}
                 write_atomic(path, json.dumps(dict(sorted(rows.items())), indent=1))
                 shown.advance()
+
+    def _some(self, names: Iterable[str], count: int) -> dict[str, Node]:
+        """`count` of the clients, the same each time; all for 0."""
+        names = list(names)
+        order = least_asked_first(names, dict.fromkeys(names, 0), self.config.seed)
+        return {name: self.nodes[name] for name in sorted(order[: count or None])}
 
     def _state(self, done: int) -> RoundState:
         figures = {"progress": self.progress.plain(), "pacer": self.pacer.state()}

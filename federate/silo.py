@@ -114,7 +114,8 @@ class Silo:
             steps = self.bench.train(self.blocks, ask.local, seed, first, rule)
         finally:
             extra, state.rule = rule.finish()
-        trained = {name: self.bench.read()[name] for name in moving}
+        after = self.bench.read()
+        trained = {name: after[name] for name in moving}
         reply, state.sent = self._leaving(ask, state, start, trained, extra)
         reply["metrics"] |= {
             "tokens": sum(step.tokens for step in steps),

@@ -96,6 +96,14 @@ def _header(text: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def _npy(value: np.ndarray) -> bytes:
+    """What np.save writes, its header made once for all tensors of a shape."""
+    start = _npy_start(np.lib.format.dtype_to_descr(value.dtype), value.shape)
+    return b"".join([start, value.tobytes()])
+
+
+@lru_cache(4096)
+def _npy_start(descr: str, shape: tuple[int, ...]) -> bytes:
     buffer = io.BytesIO()
-    np.save(buffer, np.asarray(value, order="C"), allow_pickle=False)
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, header)
     return buffer.getvalue()

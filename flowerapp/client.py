@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,14 @@ def _array(npy: bytes) -> Array:
         raise FrameError("a buffer is no .npy")
     start, form = (10, "<H") if npy[6] == 1 else (12, "<I")
     (size,) = struct.unpack(form, npy[8:start])
-    header = ast.literal_eval(npy[start : start + size].decode("latin1").strip())
-    return Array(str(header["descr"]), tuple(header["shape"]), "numpy.ndarray", npy)
+    dtype, shape = _header(npy[start : start + size])
+    return Array(dtype, shape, "numpy.ndarray", npy)
+
+
+@lru_cache(4096)
+def _header(text: bytes) -> tuple[str, tuple[int, ...]]:
+    header = ast.literal_eval(text.decode("latin1").strip())
+    return str(header["descr"]), tuple(header["shape"])
 
 
 def ask_over_unix_socket(address: str, frame: bytes) -> bytes:

@@ -89,7 +89,8 @@ def test_unreadable_files_of_a_client_are_counted(whole: Finished, tmp_path: Pat
     (torn / "whole.jsonl").write_text(f"{odd}\n\n{odd}\n", encoding="utf-8")
     (torn / "picture.png").write_bytes(b"\x89PNG")
     done = part.call("graft", folders_option(torn), "federate.rounds=1")
-    assert "3 unreadable_file" in done.stderr
+    assert "2 unreadable_file" in done.stderr
+    assert "1 bad_line" in done.stderr
     assert "1 other_file_type" in done.stderr
     assert part.manifest("federate")["metrics"]["clients"] == 1
 

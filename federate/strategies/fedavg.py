@@ -29,6 +29,9 @@ class FedAvg:
     needs_fresh = False
     """Whether a delta makes no sense once the global weights have moved on."""
 
+    heat = 1.0
+    """The clients' learning rate of this round as a share of its peak, set before each round."""
+
     def __init__(self, weights: Weights, server_lr: float = 1.0) -> None:
         self.weights = weights
         self.server_lr = server_lr

@@ -60,24 +60,46 @@ class ServerOptimizer(FedAvg):
 
 
 class FedAvgM(ServerOptimizer):
-    """SGD with momentum: v = momentum * v + mean delta."""
+    """SGD with momentum: v = momentum * v + mean delta.
 
-    def __init__(self, weights: Weights, server_lr: float = 1.0, *, momentum: Beta = 0.9) -> None:
+    With `cool` the momentum falls with the clients' learning rate, so that the last rounds settle
+    what the earlier ones overshot (docs/decisions.md).
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        server_lr: float = 1.0,
+        *,
+        momentum: Beta = 0.9,
+        cool: bool = False,
+    ) -> None:
         super().__init__(weights, server_lr, momentum=0.0)
-        self.momentum = momentum
+        self.momentum, self.cool = momentum, cool
+
+    def beta(self) -> float:
+        """The momentum of this round."""
+        return self.momentum * self.heat if self.cool else self.momentum
 
     def direction(self, name: str, delta: Any) -> Any:
-        return self.update("momentum", name, self.momentum * self.moments["momentum"][name] + delta)
+        return self.update("momentum", name, self.beta() * self.moments["momentum"][name] + delta)
 
 
 class DiLoCo(FedAvgM):
     """SGD with Nesterov momentum outside, many AdamW steps inside; the paper's constants."""
 
-    def __init__(self, weights: Weights, server_lr: float = 0.7, *, momentum: Beta = 0.9) -> None:
-        super().__init__(weights, server_lr, momentum=momentum)
+    def __init__(
+        self,
+        weights: Weights,
+        server_lr: float = 0.7,
+        *,
+        momentum: Beta = 0.9,
+        cool: bool = False,
+    ) -> None:
+        super().__init__(weights, server_lr, momentum=momentum, cool=cool)
 
     def direction(self, name: str, delta: Any) -> Any:
-        return delta + self.momentum * super().direction(name, delta)
+        return delta + self.beta() * super().direction(name, delta)
 
 
 class _Adaptive(ServerOptimizer):

@@ -102,7 +102,7 @@ def test_equal_inputs_and_seed_give_equal_bytes_in_any_order_of_names() -> None:
 
 def test_equal_bytes_on_one_and_two_threads() -> None:
     code = (
-        "import numpy as np; from federate.codec import CodecConfig, encode;"
+        "import numpy as np; from federate.compression.codec import CodecConfig, encode;"
         "w = {'w': np.random.default_rng(0).standard_normal((700, 260)).astype(np.float32)};"
         "print(encode(w, CodecConfig(bits=0.7), [0])['packed'].hex())"
     )

@@ -113,6 +113,20 @@ def test_momentum_is_torchs_sgd_on_the_negated_mean_delta(make: Any, nesterov: b
         np.testing.assert_allclose(strategy.weights[name], value.detach(), atol=1e-6)
 
 
+@pytest.mark.parametrize("make", [FedAvgM, DiLoCo])
+def test_cooled_momentum_is_gone_when_the_clients_learning_rate_is(make: Any) -> None:
+    cooled, warm = make(start(), 1.0, cool=True), make(start(), 1.0)
+    for strategy in (cooled, warm):
+        play(strategy, range(2))
+        strategy.heat = 0.0
+    plain = FedAvg({name: value.copy() for name, value in cooled.weights.items()})
+    for strategy in (cooled, warm, plain):
+        play(strategy, range(2, 3))
+    for name, value in plain.weights.items():
+        np.testing.assert_allclose(cooled.weights[name], value, atol=1e-6)
+        assert np.abs(warm.weights[name] - value).max() > 0.01
+
+
 def test_diloco_has_the_papers_constants() -> None:
     assert (DiLoCo(start()).server_lr, DiLoCo(start()).momentum) == (0.7, 0.9)
 

@@ -1,0 +1,58 @@
+"""Line 3: fewer bytes than the text itself has, at nearly the gain of full-precision averaging."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.federated.gap import FEW
+from tests.benchmarks.federated.setting import branch, call, demo_run, made_by, rounds_of
+from tests.benchmarks.record import Result
+
+__all__ = ["line_3"]
+
+
+def line_3(result: Result, work: Path, quick: bool = False) -> None:
+    """configs/low-bandwidth.toml beside full-weight fp32 FedAvg with as many tokens."""
+    run = demo_run(work)
+    low = _measured(run, work / "low", Path("configs/low-bandwidth.toml"), quick)
+    full = _measured(run, work / "full", Path("configs/demo.toml"), quick)
+    gain = {name: seen["base"] - seen["federated"] for name, seen in (("low", low), ("full", full))}
+    moved = low["bytes_up"] + low["bytes_down"]
+    value = {
+        "moved_bytes": moved,
+        "up": low["bytes_up"],
+        "down": low["bytes_down"],
+        "private_zstd_bytes": low["private"]["private_zstd"],
+        "private_zstd_best_bytes": low["private"]["private_zstd_best"],
+        "private_raw_bytes": low["private"]["private_raw"],
+        "share_of_the_gain": round(gain["low"] / gain["full"], 4),
+        "union": {"base": low["base"], "low": low["federated"], "full": full["federated"]},
+        "tokens": {"low": low["tokens"], "full": full["tokens"]},
+        "full_moved_bytes": full["bytes_up"] + full["bytes_down"],
+        "last_delivery_bytes": low["bytes_final"],
+    }
+    ok = moved < low["private"]["private_zstd_best"] and gain["low"] >= 0.9 * gain["full"]
+    goal = "rounds up and down below the zstd-compressed private bytes; >= 90 % of the gain"
+    result.add("3", value, goal, ok, made_by(3))
+
+
+def _measured(run: Path, folder: Path, config: Path, quick: bool) -> dict[str, Any]:
+    own = branch(run, folder)
+    changes = ["compare.matched_updates=false", *(FEW if quick else [])]
+    words = [word for change in changes for word in ("--set", change)]
+    for stage in ("federate", "compare"):
+        call(folder / "log", stage, "--config", config, "--run", own, *words)
+    found = {
+        stage: json.loads((own / stage / "manifest.json").read_text("utf-8"))["metrics"]
+        for stage in ("5-federated", "6-comparison")
+    }
+    rounds = rounds_of(own)
+    return {
+        "bytes_up": sum(record["bytes_up"] for record in rounds),
+        "bytes_down": sum(record["bytes_down"] for record in rounds),
+        "bytes_final": found["5-federated"]["bytes_final"],
+        "tokens": found["5-federated"]["private_tokens"],
+        "base": found["6-comparison"]["base"]["union_bpb"],
+        "federated": found["6-comparison"]["federated"]["union_bpb"],
+        "private": found["6-comparison"]["bytes"],
+    }

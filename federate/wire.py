@@ -16,6 +16,8 @@ __all__ = ["Shapes", "decode", "decode_any", "encode", "fingerprint", "l2_norm",
 
 Shapes = dict[str, tuple[int, ...]]
 NPY_1_0 = b"\x93NUMPY\x01\x00"
+LONGEST_HEADER = 1024
+"""Bytes; numpy's own have about 120."""
 
 
 def shapes_of(weights: Weights) -> Shapes:
@@ -81,6 +83,8 @@ def from_npy(data: bytes) -> npt.NDArray[Any]:
     np.load parses the header anew each time: most of its cost for a model of many small tensors.
     """
     size = int.from_bytes(data[8:10], "little") if data[:8] == NPY_1_0 else 0
+    if size > LONGEST_HEADER:
+        raise ValueError("a header that no plain array has")
     shape, dtype = _header(data[8 : 10 + size])
     if len(data) != 10 + size + dtype.itemsize * math.prod(shape):
         raise ValueError("more or fewer bytes than the header says")
@@ -97,7 +101,7 @@ def _header(text: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 def _npy(value: np.ndarray) -> bytes:
     """What np.save writes, its header made once for all tensors of a shape."""
-    start = _npy_start(np.lib.format.dtype_to_descr(value.dtype), value.shape)
+    start = _npy_start(value.dtype.str, value.shape)
     return b"".join([start, value.tobytes()])
 
 

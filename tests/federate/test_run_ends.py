@@ -25,10 +25,11 @@ class _PowerCut(BaseException):
 def test_a_personal_model_helps_its_client_and_stays_with_it(
     method: str, tmp_path: Path, bench: Workbench
 ) -> None:
-    plain = federate(made(tmp_path / "plain"), bench)
+    plain = federate(made(tmp_path / "plain"), bench, personal=PersonalConfig(**TUNE))
     how = PersonalConfig(method=method, **TUNE)
     ran = federate(made(tmp_path / "personal"), bench, personal=how)
     assert ran.digest == plain.digest  # what a client keeps for itself changes nothing for others
+    assert (ran.clients == plain.clients) == (method == "finetune")
     assert any(row["personal_chosen"] for row in ran.clients.values())
     assert all(row["personal_tokens"] > 0 for row in ran.clients.values())
     gain = [row["bpb"] - row["personal_bpb"] for row in ran.clients.values()]

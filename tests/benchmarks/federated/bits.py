@@ -26,6 +26,8 @@ from tests.benchmarks.record import Result
 __all__ = ["Ended", "compare", "line_8"]
 
 KILLS = 30
+WITH_WORKERS = 5
+"""Every so many-th kill hits a run with two workers."""
 LINE = 8
 AFTER_MS = (0, 1, 5, 25, 100)
 """Milliseconds between a ledger line and the kill: while it trains, answers, saves, seals."""
@@ -169,29 +171,29 @@ def compare(one: Ended, other: Ended, digests: bool = True) -> list[str]:
 def line_8(result: Result, work: Path, quick: bool = False) -> None:
     """Workers and kills; `quick`: two cases, each killed once."""
     parents = make_run(work / "parents", TINY)
-    cases = dict(list(CASES.items())[: 2 if quick else None])
-    whole = {name: _whole(parents, work, name, {}) for name in cases}
-    workers: dict[str, list[str]] = {}
-    for name in cases:
-        two = _whole(parents, work, name, {"workers": 2})
-        workers[name] = compare(Ended.of(whole[name]), Ended.of(two), digests=False)
-    killed = []
-    for number in range(len(cases) if quick else KILLS):
-        name = list(cases)[number % len(cases)]
-        killed.append(_broken(parents, work, name, number, whole[name]))
-    value = {
-        "two_workers_differ_in": {name: what for name, what in workers.items() if what},
-        "cases": list(cases),
-        "kills": len(killed),
-        "killed_in": {
-            what: sum(one["in"] == what for one in killed)
-            for what in sorted({str(one["in"]) for one in killed})
-        },
-        "resumed_differ": [one for one in killed if one["differs"]],
+    names = list(CASES)[: 2 if quick else None]
+    whole = {(n, w): _whole(parents, work, n, w) for n in names for w in (1, 2)}
+    apart = {
+        name: compare(Ended.of(whole[name, 1]), Ended.of(whole[name, 2]), digests=False)
+        for name in names
     }
-    ok = not any(workers.values()) and not value["resumed_differ"]
+    killed = []
+    for number in range(len(names) if quick else KILLS):
+        name = names[number % len(names)]
+        workers = 2 if number % WITH_WORKERS == WITH_WORKERS - 1 else 1
+        killed.append(_broken(parents, work, name, number, workers, whole[name, workers]))
+    differ = [one for one in killed if one["differs"]]
+    places = sorted(one["in"] for one in killed)
+    value = {
+        "cases": names,
+        "one_and_two_workers_differ_in": {name: what for name, what in apart.items() if what},
+        "kills": len(killed),
+        "killed_in": {place: places.count(place) for place in dict.fromkeys(places)},
+        "killed_with_two_workers": sum(one["workers"] == 2 for one in killed),
+        "resumed_differ": differ,
+    }
     goal = "the same weights, records and silo states, to the bit"
-    result.add(str(LINE), value, goal, ok and (quick or len(killed) == KILLS), made_by(LINE))
+    result.add(str(LINE), value, goal, not differ and not any(apart.values()), made_by(LINE))
 
 
 def _slug(name: str) -> str:
@@ -203,22 +205,28 @@ def _words(run: Path, table: Mapping[str, Any]) -> list[str | Path]:
     return ["federate", "--config", config, "--run", run]
 
 
-def _whole(parents: Path, work: Path, name: str, changes: Mapping[str, Any]) -> Path:
+def _table(name: str, workers: int) -> dict[str, Any]:
+    return COMMON | CASES[name] | {"workers": workers}
+
+
+def _whole(parents: Path, work: Path, name: str, workers: int) -> Path:
     """The unbroken run of a case."""
-    run = branch(parents, work / f"whole-{_slug(name)}-{len(changes)}")
-    call(run / "said.log", *_words(run, COMMON | CASES[name] | changes))
+    run = branch(parents, work / f"whole-{_slug(name)}-{workers}")
+    call(run / "said.log", *_words(run, _table(name, workers)))
     return run
 
 
-def _broken(parents: Path, work: Path, name: str, number: int, whole: Path) -> dict[str, Any]:
+def _broken(
+    parents: Path, work: Path, name: str, number: int, workers: int, whole: Path
+) -> dict[str, Any]:
     """Start, kill, start again; where it was hit, and what differs in the end."""
     run = work / f"killed-{number:02d}"
     note = run / "killed.json"
     if not note.exists():
+        most = _lines(whole)
         for attempt in range(ATTEMPTS):
             shutil.rmtree(run, ignore_errors=True)
-            words = _words(branch(parents, run), COMMON | CASES[name])
-            most = _lines(whole)
+            words = _words(branch(parents, run), _table(name, workers))
             rng = np.random.default_rng([LINE, number, attempt])
             after, wait_ms = int(rng.integers(1, most + 1)), float(rng.choice(AFTER_MS))
             where = _kill(run, words, after, wait_ms * float(rng.uniform(0.5, 1.5)))
@@ -226,8 +234,9 @@ def _broken(parents: Path, work: Path, name: str, number: int, whole: Path) -> d
                 break
         else:
             raise RuntimeError(f"case {name!r} was never caught before its end")
-        note.write_text(json.dumps({"case": name, "line": after, "of": most, "in": where}))
-    call(run / "said.log", *_words(run, COMMON | CASES[name]))
+        seen = {"case": name, "workers": workers, "line": after, "of": most, "in": where}
+        note.write_text(json.dumps(seen))
+    call(run / "said.log", *_words(run, _table(name, workers)))
     differs = compare(Ended.of(whole), Ended.of(run))
     return json.loads(note.read_text()) | {"number": number, "differs": differs}
 
@@ -237,7 +246,7 @@ def _kill(run: Path, words: list[str | Path], lines: int, wait_ms: float) -> str
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with start(*words, **quiet) as process:
         while _lines(run) < lines and process.poll() is None:
-            time.sleep(0.0005)
+            time.sleep(0.002)
         time.sleep(wait_ms / 1000)
         process.kill()
     partial = run / "5-federated.partial"

@@ -28,7 +28,7 @@ FULL = "fedavg"
 RANKS = (2, 8)
 STEPS = (5, 40)
 PARTITIONS = ("natural", "iid")
-LRS = (8e-3, 2.4e-2)
+LRS = (4e-3, 1.2e-2)
 COHORT = 8
 CONTEXT = 128
 TOKENS = 2 * COHORT * 40 * CONTEXT
@@ -106,7 +106,7 @@ def line_9(result: Result, work: Path, quick: bool = False) -> None:
         "mean_gain": _mean_gains(table),
         "large": large_model(work / "large", runs["natural"], quick),
     }
-    ok = all(row["private_tokens"] <= TOKENS and row["excluded"] == 0 for row in table)
+    ok = all(0.98 < row["private_tokens"] / TOKENS <= 1 and not row["excluded"] for row in table)
     ok = ok and value["large"]["parameters"] >= 100e6
     goal = "every cell measured at equal tokens; one pass at >= 100M parameters"
     result.add("9", value, goal, ok, made_by(9))

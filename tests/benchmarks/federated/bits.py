@@ -102,9 +102,9 @@ CASES: dict[str, dict[str, Any]] = {
         "pacing": FEDBUFF,
         "devices": SPREAD,
         "up": {"bits": 2.0, "stochastic": True},
-        "down": {"bits": 4.0, "stochastic": True},
+        "down": {"bits": 16.0, "stochastic": True},
         "personal": DITTO,
-        "rounds": 5,
+        "rounds": 4,
     },
     "deadline with late replies, scaffold": {
         "strategy": "scaffold",

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from commonroot.artifact import write_atomic
+
 __all__ = ["Bar", "MetricsLog", "bar", "say"]
 
 LINE_EVERY_S = 10.0
@@ -90,7 +92,7 @@ class MetricsLog:
         """Keep only whole records whose `key` is below `below`."""
         records = [record for record in self.read() if record.get(key, below) < below]
         lines = "".join(json.dumps(record) + "\n" for record in records)
-        self.path.write_text(lines, encoding="utf-8")
+        write_atomic(self.path, lines)
 
     def read(self) -> list[dict[str, Any]]:
         """All whole records; a line cut by a kill is left out."""

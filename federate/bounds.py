@@ -1,6 +1,7 @@
 """What the owner of a shard allows, whatever the server asks."""
 
 import fnmatch
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from pydantic import Field
@@ -9,7 +10,12 @@ from commonroot.config import Section
 from federate.local import LocalSteps, Weights
 from federate.wire import l2_norm
 
-__all__ = ["Refusal", "SiloBounds"]
+__all__ = ["Refusal", "SiloBounds", "matching"]
+
+
+def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """Those of `names` that fit one of the patterns."""
+    return [n for n in names if any(fnmatch.fnmatchcase(n, pattern) for pattern in patterns)]
 
 
 class Refusal(Exception):
@@ -48,11 +54,7 @@ class SiloBounds(Section):
 
     def shared(self, tensors: Weights) -> Weights:
         """Those that may leave."""
-        return {
-            name: value
-            for name, value in tensors.items()
-            if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.share)
-        }
+        return {name: tensors[name] for name in matching(tensors, self.share)}
 
     def clip(self, delta: Weights) -> tuple[Weights, float]:
         """`delta` scaled down to an L2 norm of at most `clip_norm`, and its norm then."""

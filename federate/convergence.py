@@ -33,6 +33,8 @@ class Progress:
     waited: int = 0
     """Measurements since the last gain."""
     rollbacks: int = 0
+    void: int = 0
+    """Rounds in a row without quorum."""
     ended: str = ""
     """Why the run ends before its last round."""
 

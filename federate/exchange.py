@@ -3,7 +3,6 @@
 What goes out is encoded once for all who get the same; what comes back is checked on arrival.
 """
 
-import fnmatch
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from commonroot.config import Section
 from commonroot.errors import RoundError
 from commonroot.progress import say
+from federate.bounds import matching
 from federate.compression.codec import CodecConfig
 from federate.compression.downlink import encode_down
 from federate.local import Weights
@@ -44,11 +44,7 @@ class Node:
 
     def shares(self, shapes: Shapes) -> Shapes:
         """Those of `shapes` that it may send."""
-        return {
-            name: shape
-            for name, shape in shapes.items()
-            if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.share)
-        }
+        return {name: shapes[name] for name in matching(shapes, self.share)}
 
 
 @dataclass(frozen=True)

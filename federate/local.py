@@ -179,7 +179,6 @@ class Workbench:
         first_batch: int = 0,
         rule: "Rule | None" = None,
     ) -> Iterator[Step]:
-        """Train what is loaded in place, step by step; batches `first_batch`, … of `seed`."""
         """Train what is loaded in place, step by step; batches `first_batch`, … of `seed`.
 
         `tokens` of a step are the private ones.

@@ -16,7 +16,7 @@ __all__ = ["Population"]
 
 WARM = 64
 """Clients whose split and packed text stays in memory."""
-PURE = ("split", "blocks")
+PURE = ("split", "blocks", "eval_sets")
 """What a silo derives from its shard alone, and may therefore be handed from one to the next."""
 MOST_READ = 2000
 """Clients whose text is read before the first round: some milliseconds each."""

@@ -114,15 +114,14 @@ class _Run:
         return kept.done
 
     def _rounds(self, first: int) -> None:
-        void = 0
         with bar(self.config.rounds, "federate", "rounds", done=first) as shown:
             for number in range(first, self.config.rounds):
                 if self.progress.ended:
                     break
                 record = self._round(number)
-                void = void + 1 if record["void"] else 0
-                if void >= self.config.most_void_rounds:
-                    raise RoundError(_no_quorum(void, record))
+                self.progress.void = self.progress.void + 1 if record["void"] else 0
+                if self.progress.void >= self.config.most_void_rounds:
+                    raise RoundError(_no_quorum(self.progress.void, record))
                 self._validate(number + 1, record)
                 self.log.write(**record)
                 save_round(self.folder, self._state(number + 1))

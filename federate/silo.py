@@ -31,7 +31,9 @@ from federate.silo_state import SiloState, read_state, write_state
 from federate.wire import Shapes, decode_any, shapes_of
 from federate.wire import encode as to_npy
 from flowerapp.frame import FrameError, pack, unpack
+from pretrain.evaluate import EvalSet
 from pretrain.packing import Blocks
+from pretrain.records import Document
 
 __all__ = ["Silo", "SiloBounds", "seed_of"]
 
@@ -75,6 +77,11 @@ class Silo:
     def blocks(self) -> Blocks:
         """The training records as blocks."""
         return self.bench.pack(self.split.train)
+
+    @cached_property
+    def eval_sets(self) -> dict[tuple[str, int], EvalSet]:
+        """What was measured before, by split and most blocks."""
+        return {}
 
     def answer(self, header: dict[str, Any], buffers: dict[str, bytes]) -> Answer:
         """Serve one request; a refusal is {"refused": one line} and no buffers."""
@@ -165,13 +172,13 @@ class Silo:
         self.bench.wear(ask.lora)
         weights, _ = self._arrived(buffers)
         self.bench.load(weights)
-        records = self.split.validation if ask.split == "validation" else self.split.test
-        data = self.bench.eval_set(records, ask.most_blocks)
+        records = self._records(ask.split)
+        data = self._eval_set(ask.split, ask.most_blocks)
         metrics: dict[str, Any] = {"bytes": data.bytes, "bpb": self.bench.bits_per_byte(data)}
         metrics |= self._task_metrics(ask, records)
         if ask.personal:
             state = read_state(self.home / "state.frame", ask.run)
-            judge = self.bench.eval_set(self.split.validation, ask.most_blocks)
+            judge = self._eval_set("validation", ask.most_blocks)
             seed, first = seed_of(ask.seed, self.name), state.next_batch
             personal, figures = choose(
                 self.bench, self.blocks, judge, ask.personal, seed, first, state.personal
@@ -186,7 +193,17 @@ class Silo:
         what = {"kind": "evaluate", "run": ask.run, "round": ask.round, "split": ask.split}
         return self._release(what, {"metrics": metrics, "info": {"client": self.name}}, {})
 
-    def _task_metrics(self, ask: EvaluateAsk, records: Any) -> dict[str, float]:
+    def _records(self, split: str) -> list[Document]:
+        return self.split.validation if split == "validation" else self.split.test
+
+    def _eval_set(self, split: str, most_blocks: int) -> EvalSet:
+        """Tokenised once: the same text is measured again and again."""
+        key = split, most_blocks
+        if key not in self.eval_sets:
+            self.eval_sets[key] = self.bench.eval_set(self._records(split), most_blocks)
+        return self.eval_sets[key]
+
+    def _task_metrics(self, ask: EvaluateAsk, records: list[Document]) -> dict[str, float]:
         if not ask.most_records:
             return {}
         from federate.tasks import task_metrics

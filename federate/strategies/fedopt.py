@@ -5,6 +5,7 @@ Adaptive Federated Optimization, https://arxiv.org/abs/2003.00295, without bias 
 there. Outer Nesterov: Douillard et al. 2023, DiLoCo, https://arxiv.org/abs/2311.08105.
 """
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 Tau = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class ServerOptimizer(FedAvg):
+class ServerOptimizer(FedAvg, ABC):
     """FedAvg that moves by server_lr along a `direction` made of the mean deltas so far.
 
     Moments are fp32: what another order of arrival changes in the last bits of the fp64 sums is
@@ -33,9 +34,9 @@ class ServerOptimizer(FedAvg):
         }
         super().__init__(weights, server_lr)
 
+    @abstractmethod
     def direction(self, name: str, delta: Any) -> Any:
         """Where tensor `name` goes, given its mean delta (fp64); updates its moments."""
-        raise NotImplementedError
 
     def update(self, kind: str, name: str, value: Any) -> Any:
         """Keep a moment; returns it as kept, so that a resumed run computes with the same bits."""
@@ -110,7 +111,13 @@ class _Adaptive(ServerOptimizer):
     """
 
     def __init__(
-        self, weights: Weights, server_lr: float, beta_1: float, beta_2: float, tau: float
+        self,
+        weights: Weights,
+        server_lr: float = 0.01,
+        *,
+        beta_1: Beta = 0.9,
+        beta_2: Beta = 0.99,
+        tau: Tau = 1e-3,
     ) -> None:
         super().__init__(weights, server_lr, mean=0.0, square=tau**2)
         self.beta_1, self.beta_2, self.tau = beta_1, beta_2, tau
@@ -121,9 +128,9 @@ class _Adaptive(ServerOptimizer):
         square = self.update("square", name, self.grown(square.astype(np.float64), delta**2))
         return mean / (np.sqrt(square, dtype=np.float64) + self.tau)
 
+    @abstractmethod
     def grown(self, square: Any, new: Any) -> Any:
         """The next v."""
-        raise NotImplementedError
 
 
 class FedAdagrad(_Adaptive):
@@ -132,7 +139,7 @@ class FedAdagrad(_Adaptive):
     def __init__(
         self, weights: Weights, server_lr: float = 0.01, *, beta_1: Beta = 0.0, tau: Tau = 1e-3
     ) -> None:
-        super().__init__(weights, server_lr, beta_1, 0.0, tau)
+        super().__init__(weights, server_lr, beta_1=beta_1, tau=tau)
 
     def grown(self, square: Any, new: Any) -> Any:
         return square + new
@@ -140,17 +147,6 @@ class FedAdagrad(_Adaptive):
 
 class FedAdam(_Adaptive):
     """v is a running mean of the squares."""
-
-    def __init__(
-        self,
-        weights: Weights,
-        server_lr: float = 0.01,
-        *,
-        beta_1: Beta = 0.9,
-        beta_2: Beta = 0.99,
-        tau: Tau = 1e-3,
-    ) -> None:
-        super().__init__(weights, server_lr, beta_1, beta_2, tau)
 
     def grown(self, square: Any, new: Any) -> Any:
         return self.beta_2 * square + (1 - self.beta_2) * new

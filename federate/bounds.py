@@ -14,8 +14,12 @@ __all__ = ["Refusal", "SiloBounds", "matching"]
 
 
 def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    """Those of `names` that fit one of the patterns."""
-    return [n for n in names if any(fnmatch.fnmatchcase(n, pattern) for pattern in patterns)]
+    """Those of `names` that fit one of the patterns; `first/<tensor>` goes as <tensor> does."""
+    return [
+        name
+        for name in names
+        if any(fnmatch.fnmatchcase(name.rpartition("/")[2], pattern) for pattern in patterns)
+    ]
 
 
 class Refusal(Exception):
@@ -35,7 +39,7 @@ class SiloBounds(Section):
     """A tensor that arrives with a larger absolute value is refused."""
     share: tuple[str, ...] = ("*",)
     """Patterns of tensor names that may leave; every other tensor stays personal, in the silo."""
-    rules: tuple[str, ...] = ("prox", "scaffold", "mime", "freeze")
+    rules: tuple[str, ...] = ("prox", "scaffold", "mime", "adam", "freeze")
     """Client-side rules that a strategy may ask for."""
     clip_norm: float = Field(0.0, ge=0)
     """L2 norm to which the delta is scaled down before it leaves; 0: not clipped."""

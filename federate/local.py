@@ -187,6 +187,8 @@ class Workbench:
 
         optimizer = make_optimizer(self.model, how.weight_decay)
         prime(optimizer, self.model, self._second_moments())
+        if rule:
+            rule.begin(optimizer)
         lr = schedule(how.lr, how.steps, how.warmup, how.decay)
         private: list[int] = []
 

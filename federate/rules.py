@@ -26,6 +26,9 @@ __all__ = ["Rule", "make_rule"]
 class Rule:
     """Plain local steps; the others override what differs."""
 
+    def begin(self, optimizer: "torch.optim.Optimizer") -> None:
+        """The optimizer is made and primed; its state may be changed."""
+
     def before_step(self) -> None:
         """Gradients stand in `param.grad`, already clipped; they may be changed in place."""
 
@@ -125,6 +128,43 @@ class _Mime(Rule):
             value.detach().lerp_(self.before[name], self.beta).add_(self.push[name])
 
 
+class _Adam(Rule):
+    """AdamW goes on from the received moments and sends its own back (strategies.local_adam).
+
+    They travel as `first/<tensor>` and `second/<tensor>`, bias corrections applied.
+    """
+
+    def __init__(self, params: "Parameters", moments: Weights) -> None:
+        self.params, self.moments = params, moments
+        self.optimizer: torch.optim.Optimizer | None = None
+
+    def begin(self, optimizer: "torch.optim.Optimizer") -> None:
+        import torch
+
+        from pretrain.moments import WARM
+
+        self.optimizer = optimizer
+        for name, value in self.params.items():
+            if self.moments and value.requires_grad:
+                optimizer.state[value] = {
+                    "step": torch.tensor(WARM),
+                    "exp_avg": torch.tensor(self.moments[f"first/{name}"]).to(value),
+                    "exp_avg_sq": torch.tensor(self.moments[f"second/{name}"]).to(value),
+                }
+
+    def finish(self) -> tuple[Weights, Weights]:
+        if not self.optimizer:
+            return {}, {}
+        sent: Weights = {}
+        first, second = self.optimizer.param_groups[0]["betas"]
+        for name, value in self.params.items():
+            if state := self.optimizer.state.get(value):
+                steps = float(state["step"])
+                sent[f"first/{name}"] = _numpy(state["exp_avg"] / (1 - first**steps))
+                sent[f"second/{name}"] = _numpy(state["exp_avg_sq"] / (1 - second**steps))
+        return sent, {}
+
+
 class _Freeze(Rule):
     """Tensors of one name are sent but not trained: of LoRA's factors, only the other one is."""
 
@@ -176,6 +216,21 @@ def _make_mime(
     return _Mime(params, down, beta, steps)
 
 
+def _make_adam(
+    options: dict[str, Any], params: "Parameters", down: Weights, kept: Weights, steps: int
+) -> Rule:
+    del kept, steps
+    _only(options, "adam", ())
+    for kind in ("first", "second") if down else ():
+        moments = {n: down[f"{kind}/{n}"] for n in params if f"{kind}/{n}" in down}
+        _fit(moments, params, f"the {kind} moments")
+    if len(down) not in (0, 2 * len(params)):
+        raise ValueError("adam: moments of other tensors came")
+    if any(name.startswith("second/") and (value < 0).any() for name, value in down.items()):
+        raise ValueError("adam: second moments below zero came")
+    return _Adam(params, down)
+
+
 def _make_freeze(
     options: dict[str, Any], params: "Parameters", down: Weights, kept: Weights, steps: int
 ) -> Rule:
@@ -192,6 +247,7 @@ _RULES: dict[str, Callable[..., Rule]] = {
     "prox": _make_prox,
     "scaffold": _make_scaffold,
     "mime": _make_mime,
+    "adam": _make_adam,
     "freeze": _make_freeze,
 }
 

@@ -273,8 +273,9 @@ def _rule(ask: TrainAsk, bench: Workbench, down: Weights, kept: Weights) -> Rule
 
 
 def _shapes_of_names(buffers: dict[str, bytes], like: Weights) -> Shapes:
-    """Shapes of the named tensors that exist; `decode` refuses the others."""
-    return {name: like[name].shape for name in buffers if name in like}
+    """Shapes of the named tensors (and `kind/<tensor>`) that exist; `decode` refuses the others."""
+    tensors = {name: name.rpartition("/")[2] for name in buffers}
+    return {name: like[tensor].shape for name, tensor in tensors.items() if tensor in like}
 
 
 def seed_of(seed: int, client: str) -> int:

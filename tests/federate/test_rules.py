@@ -12,6 +12,7 @@ from federate.replies import Update
 from federate.rules import Rule, make_rule
 from federate.strategies.fedavg import FedAvg
 from federate.strategies.fedprox import FedProx
+from federate.strategies.local_adam import LocalAdam
 from federate.strategies.mime import MimeLite
 from federate.strategies.scaffold import Scaffold
 
@@ -49,6 +50,7 @@ def parameters(weights: dict[str, Any]) -> dict[str, torch.nn.Parameter]:
 
 def work(params: dict[str, Any], rule: Rule, client: int, make: Optimizer, steps: int) -> None:
     optimizer = make(params.values())
+    rule.begin(optimizer)
     for _ in range(steps):
         curve, goal = torch.tensor(CURVE_CD[client]), torch.tensor(GOAL_CD[client])
         loss = (curve / 2 * (params["w"] - goal).square()).sum()
@@ -155,6 +157,34 @@ def test_mime_without_momentum_is_fedavg() -> None:
     np.testing.assert_allclose(mime.weights["w"], plain.weights["w"], atol=1e-6)
 
 
+def test_a_lone_client_with_kept_moments_does_not_notice_rounds() -> None:
+    """Its rounds are one long run of AdamW; with FedAvg each round starts the moments anew."""
+    params = parameters(ZERO)
+    work(params, Rule(), 2, primed_adamw, 6 * STEPS)
+    kept, anew = LocalAdam(dict(ZERO)), FedAvg(dict(ZERO))
+    for strategy in (kept, anew):
+        for _ in range(6):
+            strategy.begin()
+            strategy.add(reply(strategy, 2, {}, primed_adamw))
+            strategy.finish()
+    off = [np.abs(s.weights["w"] - params["w"].detach().numpy()).max() for s in (kept, anew)]
+    assert off[0] < 1e-6 < 0.02 < off[1]
+
+
+def test_moments_are_weighted_means_and_survive_a_restart() -> None:
+    strategy = LocalAdam(dict(ZERO), momentum=0.5)
+    strategy.begin()
+    for tokens, value in ((300, 1.0), (100, 5.0)):
+        moments = {name: np.full(3, value, np.float32) for name in MOMENTS}
+        strategy.add(Update("a", dict(ZERO), moments, tokens, 0.0, 0))
+    strategy.finish()
+    assert strategy.extra()["second/w"].tolist() == [2.0, 2.0, 2.0]
+    resumed = LocalAdam(dict(ZERO), momentum=0.5)
+    resumed.restore(strategy.state())
+    assert resumed.state().keys() == strategy.state().keys()
+    assert resumed.extra()["first/w"].tolist() == [2.0, 2.0, 2.0]
+
+
 def test_freeze_trains_one_factor_and_gives_the_other_back() -> None:
     names = ["q.lora_A.weight", "q.lora_B.weight", "v.lora_A", "v.lora_B"]
     params = parameters({name: np.zeros(2, np.float32) for name in names})
@@ -181,12 +211,13 @@ def test_no_rule_changes_nothing() -> None:
 
 
 BAD = {"w": np.array([0.0, np.nan, 0.0], np.float32)}
+MOMENTS = {"first/w": ZERO["w"], "second/w": ZERO["w"]}
 
 
 @pytest.mark.parametrize(
     ("ask", "down", "kept", "reason"),
     [
-        ({"name": "run_my_code"}, {}, {}, "unknown rule 'run_my_code'; known: freeze, mime, prox"),
+        ({"name": "run_my_code"}, {}, {}, "unknown rule 'run_my_code'; known: adam, freeze, mime"),
         ({"name": ["prox"]}, {}, {}, "unknown rule"),
         ({"mu": 0.1}, {}, {}, "unknown rule"),
         ({"name": "prox"}, {}, {}, "mu must be a number"),
@@ -205,6 +236,10 @@ BAD = {"w": np.array([0.0, np.nan, 0.0], np.float32)}
         ({"name": "scaffold"}, ZERO, {"v": ZERO["w"]}, "this silo's control variate"),
         ({"name": "mime", "beta": 1.0}, ZERO, {}, "below 1"),
         ({"name": "mime", "beta": 0.5}, {}, {}, "differ in tensor w"),
+        ({"name": "adam"}, {"first/w": ZERO["w"]}, {}, "the second moments and the model differ"),
+        ({"name": "adam"}, {"first/w": BAD["w"], "second/w": ZERO["w"]}, {}, "not finite"),
+        ({"name": "adam"}, {"first/w": ZERO["w"], "second/w": ZERO["w"] - 1}, {}, "below zero"),
+        ({"name": "adam"}, MOMENTS | {"third/w": ZERO["w"]}, {}, "moments of other tensors"),
         ({"name": "freeze", "suffix": "lora_A"}, {}, {}, "none or all"),
         ({"name": "freeze", "suffix": "w"}, {}, {}, "none or all"),
         ({"name": "freeze", "suffix": ""}, {}, {}, "suffix must be a name"),

@@ -20,6 +20,7 @@ from federate.strategies.fedavg import FedAvg
 from federate.strategies.fedopt import DiLoCo, FedAdagrad, FedAdam, FedAvgM, FedYogi
 from federate.strategies.fedprox import FedProx
 from federate.strategies.load import load_strategy
+from federate.strategies.local_adam import LocalAdam
 from federate.strategies.mime import MimeLite
 from federate.strategies.scaffold import Scaffold
 from federate.wire import decode_any, encode, fingerprint
@@ -34,6 +35,7 @@ OURS: dict[str, Any] = {
     "fedadam": FedAdam,
     "fedyogi": FedYogi,
     "scaffold": Scaffold,
+    "local-adam": LocalAdam,
     "mimelite": MimeLite,
 }
 FLOWERS = ["Bulyan", "FedAdagrad", "FedAdam", "FedAvg", "FedAvgM", "FedMedian", "FedProx"]
@@ -172,7 +174,7 @@ def test_a_resumed_run_ends_with_the_same_bits(name: str) -> None:
     assert fingerprint(second.state()) == fingerprint(whole.state())
     # What a checkpoint holds is needed: without it the weights, or what clients are sent, differ.
     sent = [fingerprint(s.weights | s.extra()) for s in (forgetful, whole)]
-    assert (sent[0] == sent[1]) == (name in {*STATELESS, "mimelite"})
+    assert (sent[0] == sent[1]) == (name in {*STATELESS, "mimelite", "local-adam"})
 
 
 @pytest.mark.parametrize("name", ["fedadam", "scaffold", "flwr:FedAvg", "flwr:FedAdam"])

@@ -104,16 +104,18 @@ class RoundCourier:
 
     def _load(self, client: str) -> Load:
         whole = self._whole_load(self.rank(client) or self.config.lora.rank)
-        tokens = self.steps(client).steps * self.batch_tokens
+        local = self.steps(client)
+        tokens = local.steps * local.passes * self.batch_tokens
         return Load(tokens, whole.down_bytes, whole.up_bytes, whole.memory_mb)
 
     def _whole_load(self, rank: int) -> Load:
         """Of all local steps at this rank, as far as it is known before anything is sent."""
         trained = sum(value.size for value in self.starts[rank].values())
         down, up = (trained * codec.bits / 8 for codec in (self.config.down, self.config.up))
-        memory = FP32 * (self.parameters + OPTIMIZER_COPIES * trained)
+        local = self.config.local
+        memory = FP32 * (self.parameters + (OPTIMIZER_COPIES + local.svrg) * trained)
         memory += self.batch_tokens * self.token_bytes
-        tokens = self.config.local.steps * self.batch_tokens
+        tokens = local.steps * local.passes * self.batch_tokens
         return Load(tokens, int(down), int(up), memory / 1e6)
 
     def _ask(self, client: str, number: int) -> tuple[Node, TrainAsk, Parcel, Wanted]:

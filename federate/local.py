@@ -17,10 +17,11 @@ from pydantic import Field
 
 from commonroot.config import Section
 from commonroot.errors import DataError
+from federate.svrg import Anchored
 from pretrain.model import Compute
 from pretrain.packing import IGNORE, Blocks, Int64, pack
 from pretrain.records import Document
-from pretrain.train import Step, make_optimizer, schedule, train
+from pretrain.train import Gradients, Step, gradients, make_optimizer, schedule, train
 
 if TYPE_CHECKING:
     import torch
@@ -51,9 +52,18 @@ class LocalSteps(Section):
     """Share of the steps over which the learning rate falls to zero."""
     weight_decay: float = Field(0.0, ge=0)
     """On matrices only."""
+    svrg: int = Field(0, ge=0, le=1000)
+    """Steps over which the gradients of single batches are corrected by their mean at the first of
+    them, usually all of `steps` (federate.svrg); 0: plain steps. Takes two gradient passes a batch
+    and holds this many more copies of the gradient."""
     replay: float = Field(0.0, ge=0, le=4)
     """Blocks of public text trained on for each private block, so that the root is not
     forgotten."""
+
+    @property
+    def passes(self) -> int:
+        """Gradient passes over each batch."""
+        return 2 if self.svrg else 1
 
 
 @dataclass
@@ -198,9 +208,14 @@ class Workbench:
                 private.append(int((y_BT != IGNORE).sum()))
                 yield self._with_replay(x_BT, y_BT, how, seed, number)
 
-        done = train(self.model, optimizer, batches(), lr, self.compute, correction=rule)
-        for step in done:
-            yield replace(step, tokens=private[-1])
+        ready = batches()
+        gradient: Gradients = gradients
+        if how.svrg:
+            anchored = Anchored(self.model, how.svrg, self.compute)
+            ready, gradient = anchored.ahead(ready), anchored.gradients
+        done = train(self.model, optimizer, ready, lr, self.compute, 0, gradient, rule)
+        for number, step in enumerate(done):
+            yield replace(step, tokens=private[number])
 
     def _second_moments(self) -> "Moments | None":
         if self._lora is None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +146,7 @@ def _train(
     import torch
 
     from pretrain.checkpoint import restore, save
-    from pretrain.train import make_optimizer, schedule, token_losses, train
+    from pretrain.train import gradients, make_optimizer, schedule, token_losses, train
 
     steps = max(1, section.tokens // (section.batch * section.context))
     folder = work.scratch("checkpoints")
@@ -155,9 +156,10 @@ def _train(
     batches = (data.batch(section.seed, step, section.batch) for step in range(first, steps))
     lr = schedule(section.lr, steps, section.warmup, section.decay)
     losses = torch.compile(token_losses) if section.compute.compile else token_losses
+    gradient = partial(gradients, losses=losses)
     started, tokens = time.perf_counter(), 0
     with bar(steps, "pretrain", "steps", done=first) as shown:
-        done = train(model, optimizer, batches, lr, section.compute, first, losses=losses)
+        done = train(model, optimizer, batches, lr, section.compute, first, gradient)
         for number, step in enumerate(done, start=first):
             tokens += step.tokens
             log.write(step=number, loss=step.loss, grad_norm=step.grad_norm)

@@ -16,9 +16,20 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["Correction", "Step", "gradients", "make_optimizer", "schedule", "token_losses", "train"]
+__all__ = [
+    "Correction",
+    "Gradients",
+    "Step",
+    "gradients",
+    "make_optimizer",
+    "schedule",
+    "token_losses",
+    "train",
+]
 
 LossFunction = Callable[["PreTrainedModel", "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
+Gradients = Callable[["PreTrainedModel", Int64, Int64, Compute], "Step"]
+"""Leaves a clipped gradient in the parameters: `gradients`, or what an algorithm makes of it."""
 
 
 class Correction(Protocol):
@@ -110,7 +121,7 @@ def train(
     lr: Callable[[int], float],
     compute: Compute,
     first_step: int = 0,
-    losses: LossFunction = token_losses,
+    gradient: Gradients = gradients,
     correction: Correction | None = None,
 ) -> Iterator[Step]:
     """Take one optimizer step a batch, from step `first_step` of schedule `lr` on.
@@ -120,7 +131,7 @@ def train(
     """
     model.train()
     for number, (x_BT, y_BT) in enumerate(batches, start=first_step):
-        step = gradients(model, x_BT, y_BT, compute, losses=losses)
+        step = gradient(model, x_BT, y_BT, compute)
         if not (math.isfinite(step.grad_norm) and math.isfinite(step.loss)):
             optimizer.zero_grad(set_to_none=True)  # a warm model is used by others as well
             raise TrainingError(f"step {number}: loss {step.loss} is not finite: lower the lr")

@@ -75,7 +75,7 @@ class Load:
     """What one training request costs a device."""
 
     tokens: int
-    """That it trains on."""
+    """That it trains on, each as often as it is passed over."""
     down_bytes: int
     """That it receives."""
     up_bytes: int

@@ -20,7 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.federated.setting import branch, call, made_by, make_run, start, write_tables
+from tests.benchmarks.federated.setting import (
+    TINY,
+    branch,
+    call,
+    folder_of,
+    made_by,
+    make_run,
+    start,
+    write_tables,
+)
 from tests.benchmarks.record import Result
 
 __all__ = ["Ended", "compare", "line_8"]
@@ -33,25 +42,8 @@ AFTER_MS = (0, 1, 5, 25, 100)
 """Milliseconds between a ledger line and the kill: while it trains, answers, saves, seals."""
 ATTEMPTS = 5
 
-TINY: dict[str, Any] = {
-    "pretrain": {
-        "tokens": 8_192,
-        "context": 64,
-        "batch": 4,
-        "eval_blocks": 4,
-        "moment_batches": 2,
-        "replay_blocks": 8,
-        "prompts": [],
-        "model": {
-            "hidden": 32,
-            "layers": 1,
-            "heads": 2,
-            "kv_heads": 1,
-            "intermediate": 64,
-            "vocab": 320,
-        },
-        "compute": {"threads": 1},
-    },
+PARENTS = {
+    "pretrain": TINY,
     "shards": {"demo": True, "partition": {"how": "iid", "clients": 300}, "most_clients": 6},
 }
 STEPS = {"steps": 2, "batch": 2, "lr": 4e-3}
@@ -170,7 +162,7 @@ def compare(one: Ended, other: Ended, digests: bool = True) -> list[str]:
 
 def line_8(result: Result, work: Path, quick: bool = False) -> None:
     """Workers and kills; `quick`: two cases, each killed once."""
-    parents = make_run(work / "parents", TINY)
+    parents = make_run(work / "parents", PARENTS)
     names = list(CASES)[: 2 if quick else None]
     whole = {(n, w): _whole(parents, work, n, w) for n in names for w in (1, 2)}
     apart = {
@@ -196,10 +188,6 @@ def line_8(result: Result, work: Path, quick: bool = False) -> None:
     result.add(str(LINE), value, goal, not differ and not any(apart.values()), made_by(LINE))
 
 
-def _slug(name: str) -> str:
-    return "-".join(name.replace(",", "").split())
-
-
 def _words(run: Path, table: Mapping[str, Any]) -> list[str | Path]:
     config = write_tables(run / "config.toml", {"federate": table})
     return ["federate", "--config", config, "--run", run]
@@ -211,7 +199,7 @@ def _table(name: str, workers: int) -> dict[str, Any]:
 
 def _whole(parents: Path, work: Path, name: str, workers: int) -> Path:
     """The unbroken run of a case."""
-    run = branch(parents, work / f"whole-{_slug(name)}-{workers}")
+    run = branch(parents, work / f"whole-{folder_of(name)}-{workers}")
     call(run / "said.log", *_words(run, _table(name, workers)))
     return run
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.federated.setting import made_by, make_run
+from tests.benchmarks.federated.setting import folder_of, made_by, make_run
 from tests.benchmarks.record import Result
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _curve(
     from federate.plan import Plan
     from federate.rounds import run_rounds
 
-    folder = work / "-".join(name.replace(",", "").split())
+    folder = work / folder_of(name)
     if not (folder / "ended").exists():
         folder.mkdir(parents=True, exist_ok=True)
         silos.homes = folder / "silos"

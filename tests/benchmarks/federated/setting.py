@@ -161,6 +161,7 @@ def _corpus(work: Path, demo: Path) -> None:
     if not (demo / "2-corpus" / "manifest.json").exists():
         demo = work / "crawled"
         call(work / "ingest.log", "ingest", "--config", ROOT / "configs/demo.toml", "--run", demo)
+    shutil.rmtree(work / "2-corpus.copied", ignore_errors=True)  # of a copy that was cut
     shutil.copytree(demo / "2-corpus", work / "2-corpus.copied")
     (work / "2-corpus.copied").rename(work / "2-corpus")
 

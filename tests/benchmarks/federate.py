@@ -1,8 +1,8 @@
 """Federation, measured: `python -m tests.benchmarks.federate --json [--only 3 --only 5]`.
 
 Each line works in a folder of its own below --work and goes on there when it was cut. All lines
-together take some hours on two cores; `--quick` walks through them at a size that shows nothing
-but that they run.
+together take some hours on two cores; `--quick` walks through them, below --work/quick, at a size
+that shows nothing but that they run.
 """
 
 import argparse
@@ -48,11 +48,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/bench-federate"))
     parser.add_argument("--quick", action="store_true", help="small and meaningless; not kept")
     given = parser.parse_args()
+    work = given.work / "quick" if given.quick else given.work
     for key, line in LINES.items():
         if not given.only or key in given.only:
             print(f"line {key}", file=sys.stderr, flush=True)
             result = Result("federate")
-            line(result, given.work / f"line-{key}", given.quick)
+            line(result, work / f"line-{key}", given.quick)
             if given.quick:
                 print(result.lines)
             else:

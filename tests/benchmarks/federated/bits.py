@@ -13,14 +13,24 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.federated.setting import branch, call, made_by, make_run, start, write_tables
+from tests.benchmarks.federated.setting import (
+    TINY,
+    branch,
+    call,
+    folder_of,
+    made_by,
+    make_run,
+    rounds_of,
+    start,
+    write_tables,
+)
 from tests.benchmarks.record import Result
 
 __all__ = ["Ended", "compare", "line_8"]
@@ -33,25 +43,8 @@ AFTER_MS = (0, 1, 5, 25, 100)
 """Milliseconds between a ledger line and the kill: while it trains, answers, saves, seals."""
 ATTEMPTS = 5
 
-TINY: dict[str, Any] = {
-    "pretrain": {
-        "tokens": 8_192,
-        "context": 64,
-        "batch": 4,
-        "eval_blocks": 4,
-        "moment_batches": 2,
-        "replay_blocks": 8,
-        "prompts": [],
-        "model": {
-            "hidden": 32,
-            "layers": 1,
-            "heads": 2,
-            "kv_heads": 1,
-            "intermediate": 64,
-            "vocab": 320,
-        },
-        "compute": {"threads": 1},
-    },
+PARENTS = {
+    "pretrain": TINY,
     "shards": {"demo": True, "partition": {"how": "iid", "clients": 300}, "most_clients": 6},
 }
 STEPS = {"steps": 2, "batch": 2, "lr": 4e-3}
@@ -130,6 +123,8 @@ class Ended:
     digest: str
     """Of the artifact: config, weights, records, figures."""
     weights: str
+    records: Sequence[Any]
+    """Of all rounds, and each client's figures."""
     silos: Mapping[str, str]
     """Client -> digest of all that its silo keeps for later."""
 
@@ -137,9 +132,10 @@ class Ended:
     def of(cls, run: Path) -> "Ended":
         made = run / "5-federated"
         weights = hashlib.sha256((made / "model.safetensors").read_bytes()).hexdigest()
+        records = [*rounds_of(run), json.loads((made / "clients.json").read_text("utf-8"))]
         digest = json.loads((made / "manifest.json").read_text("utf-8"))["digest"]
         homes = sorted(path for path in (run / "silos").iterdir() if path.is_dir())
-        return cls(digest, weights, {home.name: kept(home) for home in homes})
+        return cls(digest, weights, records, {home.name: kept(home) for home in homes})
 
 
 def kept(home: Path) -> str:
@@ -161,7 +157,7 @@ def kept(home: Path) -> str:
 
 def compare(one: Ended, other: Ended, digests: bool = True) -> list[str]:
     """What differs: nothing, if all is well."""
-    found = ["weights"] if one.weights != other.weights else []
+    found = [what for what in ("weights", "records") if getattr(one, what) != getattr(other, what)]
     if digests and one.digest != other.digest:
         found.append("artifact")
     names = one.silos.keys() | other.silos.keys()
@@ -170,7 +166,7 @@ def compare(one: Ended, other: Ended, digests: bool = True) -> list[str]:
 
 def line_8(result: Result, work: Path, quick: bool = False) -> None:
     """Workers and kills; `quick`: two cases, each killed once."""
-    parents = make_run(work / "parents", TINY)
+    parents = make_run(work / "parents", PARENTS)
     names = list(CASES)[: 2 if quick else None]
     whole = {(n, w): _whole(parents, work, n, w) for n in names for w in (1, 2)}
     apart = {
@@ -196,23 +192,16 @@ def line_8(result: Result, work: Path, quick: bool = False) -> None:
     result.add(str(LINE), value, goal, not differ and not any(apart.values()), made_by(LINE))
 
 
-def _slug(name: str) -> str:
-    return "-".join(name.replace(",", "").split())
-
-
-def _words(run: Path, table: Mapping[str, Any]) -> list[str | Path]:
+def _words(run: Path, name: str, workers: int) -> list[str | Path]:
+    table = COMMON | CASES[name] | {"workers": workers}
     config = write_tables(run / "config.toml", {"federate": table})
     return ["federate", "--config", config, "--run", run]
 
 
-def _table(name: str, workers: int) -> dict[str, Any]:
-    return COMMON | CASES[name] | {"workers": workers}
-
-
 def _whole(parents: Path, work: Path, name: str, workers: int) -> Path:
     """The unbroken run of a case."""
-    run = branch(parents, work / f"whole-{_slug(name)}-{workers}")
-    call(run / "said.log", *_words(run, _table(name, workers)))
+    run = branch(parents, work / f"whole-{folder_of(name)}-{workers}")
+    call(run / "said.log", *_words(run, name, workers))
     return run
 
 
@@ -226,7 +215,7 @@ def _broken(
         most = _lines(whole)
         for attempt in range(ATTEMPTS):
             shutil.rmtree(run, ignore_errors=True)
-            words = _words(branch(parents, run), _table(name, workers))
+            words = _words(branch(parents, run), name, workers)
             rng = np.random.default_rng([LINE, number, attempt])
             after, wait_ms = int(rng.integers(1, most + 1)), float(rng.choice(AFTER_MS))
             where = _kill(run, words, after, wait_ms * float(rng.uniform(0.5, 1.5)))
@@ -236,15 +225,14 @@ def _broken(
             raise RuntimeError(f"case {name!r} was never caught before its end")
         seen = {"case": name, "workers": workers, "line": after, "of": most, "in": where}
         note.write_text(json.dumps(seen))
-    call(run / "said.log", *_words(run, _table(name, workers)))
+    call(run / "said.log", *_words(run, name, workers))
     differs = compare(Ended.of(whole), Ended.of(run))
     return json.loads(note.read_text()) | {"number": number, "differs": differs}
 
 
 def _kill(run: Path, words: list[str | Path], lines: int, wait_ms: float) -> str:
     """SIGKILL some ms after so many ledger lines; in what the run was, "" if it was over."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with start(*words, **quiet) as process:
+    with start(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while _lines(run) < lines and process.poll() is None:
             time.sleep(0.002)
         time.sleep(wait_ms / 1000)

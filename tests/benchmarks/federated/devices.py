@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.federated.setting import made_by, make_run
+from tests.benchmarks.federated.setting import folder_of, made_by, make_run
 from tests.benchmarks.record import Result
 
 if TYPE_CHECKING:
@@ -88,11 +88,10 @@ def line_5(result: Result, work: Path, quick: bool = False) -> None:
     slow = curves["synchronous"]
     target = start - SHARE_OF_GAIN * (start - _end(slow))
     seen = {name: _figures(curve, target) for name, curve in curves.items()}
+    waited = seen["synchronous"]["target_after_s"]
     for figures in seen.values():
         reached = figures["target_after_s"]
-        figures["times_sooner"] = reached and round(
-            seen["synchronous"]["target_after_s"] / reached, 2
-        )
+        figures["times_sooner"] = round(waited / reached, 2) if waited and reached else None
         figures["final_bpb_ratio"] = round(figures["final_bpb"] / _end(slow), 4)
     value = {
         "base_bpb": round(start, 4),
@@ -141,7 +140,7 @@ def _curve(
     from federate.plan import Plan
     from federate.rounds import run_rounds
 
-    folder = work / "-".join(name.replace(",", "").split())
+    folder = work / folder_of(name)
     if not (folder / "ended").exists():
         folder.mkdir(parents=True, exist_ok=True)
         silos.homes = folder / "silos"

@@ -22,7 +22,7 @@ def line_1(result: Result, work: Path, quick: bool = False) -> None:
     control = seen["iid_minus_matched_updates"]
     spread = seen["spread"]
     noise = 2 * max(
-        spread[arm]["union_bpb"].get("sd") or 0.0
+        spread[arm]["union_bpb"]["std"] or 0.0
         for arm in ("federated_iid", "centralised_matched_updates")
     )
     value = {
@@ -59,9 +59,9 @@ def line_2(result: Result, work: Path, quick: bool = False) -> None:
         arm: mean < seen[arm]["own_bpb"] for arm in ("centralised_matched_updates", "centralised")
     }
     value["personalised_beats_centralised_on_the_mean"] = better
-    ok = seen["personalised_beats_local"] >= 41 and all(wins) and all(better.values())
+    ok = seen["personalised_beats_local"] >= 41 and wins and all(wins) and all(better.values())
     goal = ">= 41 of 43; better than centralised on the mean; all held-out clients"
-    result.add("2", value, goal, ok, made_by(2))
+    result.add("2", value, goal, bool(ok), made_by(2))
 
 
 def compared(work: Path, hold_out: int, quick: bool) -> dict[str, Any]:

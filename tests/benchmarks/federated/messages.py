@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.federated.setting import ROOT
+from tests.server_app import write_app, write_plan
 
 __all__ = ["beside_ray", "exchange_rounds"]
 
@@ -28,22 +28,6 @@ class EmptySilo:
 
     def answer(self, header: dict[str, Any], buffers: dict[str, bytes]) -> Any:
         return {"metrics": {"loss": 0.5, "tokens": 7}, "info": {"client": header["kind"]}}, buffers
-
-
-SERVER = """
-import json, sys
-from pathlib import Path
-from flwr.serverapp import ServerApp
-
-app = ServerApp()
-
-@app.main()
-def main(grid, context):
-    plan = json.loads(Path(context.run_config["plan"]).read_text())
-    sys.path.insert(0, plan["root"])
-    from tests.benchmarks.federated.messages import exchange_rounds
-    Path(plan["out"]).write_text(json.dumps(exchange_rounds(grid, **plan["arguments"])))
-"""
 
 
 def exchange_rounds(grid: Any, clients: int, rounds: int, values: int) -> list[float]:
@@ -124,12 +108,8 @@ def _ray(folder: Path, arguments: dict[str, int]) -> float:
     from federate.engines import simulation
 
     shutil.rmtree(folder, ignore_errors=True)
-    app = folder / "app"
-    shutil.copytree(ROOT / "flowerapp", app / "flowerapp")
-    shutil.copy(ROOT / "pyproject.toml", app)
-    (app / "flowerapp" / "server.py").write_text(SERVER)
-    plan, out = folder / "plan.json", folder / "out.json"
-    plan.write_text(json.dumps({"root": str(ROOT), "out": str(out), "arguments": arguments}))
+    app = write_app(folder / "app")
+    plan = write_plan(folder, exchange_rounds, **arguments)
     simulation.run(plan, _silos(arguments["clients"]), folder / "logs", app)
-    seconds: list[float] = json.loads(out.read_text())
+    seconds: list[float] = json.loads((folder / "out.json").read_text())
     return statistics.median(seconds[1:])

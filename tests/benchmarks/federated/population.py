@@ -14,7 +14,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.federated.setting import made_by, make_run, rounds_of, start, write_tables
+from tests.benchmarks.federated.setting import (
+    TINY,
+    made_by,
+    make_run,
+    rounds_of,
+    start,
+    write_tables,
+)
 from tests.benchmarks.record import Result
 
 __all__ = ["line_7"]
@@ -27,24 +34,6 @@ ROUNDS = 3
 """Of the smaller ones."""
 FLAT = 1.10
 MB = 1e6
-TINY: dict[str, Any] = {
-    "tokens": 8_192,
-    "context": 64,
-    "batch": 4,
-    "eval_blocks": 4,
-    "moment_batches": 2,
-    "replay_blocks": 0,
-    "prompts": [],
-    "model": {
-        "hidden": 32,
-        "layers": 1,
-        "heads": 2,
-        "kv_heads": 1,
-        "intermediate": 64,
-        "vocab": 512,
-    },
-    "compute": {"threads": 1},
-}
 STEPS = {"steps": 1, "batch": 2, "lr": 4e-3}
 
 

@@ -28,7 +28,7 @@ def line_10(result: Result, work: Path, quick: bool = False) -> None:
     for row in table.values():
         row["public_above_base"] = row["public"] - row["base_public"]
         gain, whole = row["base_union"] - row["union"], plain["base_union"] - plain["union"]
-        row["gain_lost"] = 1 - gain / whole if whole else 0.0
+        row["gain_lost"] = 1 - gain / whole if whole > 0 else 1.0
     good = [s for s, r in table.items() if r["public_above_base"] <= 0.1 and r["gain_lost"] <= 0.03]
     value = {"shares": table, "shares_that_meet_both": good, "seeds": len(seeds)}
     goal = "a share with public <= 0.10 above the base and <= 3 % of the union gain lost"

@@ -17,11 +17,13 @@ __all__ = [
     "DEMO",
     "SMALL",
     "SMALL_MODEL",
+    "TINY",
     "Tables",
     "branch",
     "call",
     "demo_run",
     "federate",
+    "folder_of",
     "made_by",
     "make_run",
     "rounds_of",
@@ -56,6 +58,25 @@ SMALL: Tables = {
     "shards": {"demo": True},
 }
 """A base of 0.1M parameters and the demo's 43 clients."""
+TINY: dict[str, Any] = {
+    "tokens": 8_192,
+    "context": 64,
+    "batch": 4,
+    "eval_blocks": 4,
+    "moment_batches": 2,
+    "replay_blocks": 8,
+    "prompts": [],
+    "model": {
+        "hidden": 32,
+        "layers": 1,
+        "heads": 2,
+        "kv_heads": 1,
+        "intermediate": 64,
+        "vocab": 512,
+    },
+    "compute": {"threads": 1},
+}
+"""A `pretrain` table of seconds, for what does not depend on what a model has learnt."""
 
 
 def make_run(work: Path, tables: Tables = SMALL, demo: Path = DEMO) -> Path:
@@ -126,6 +147,11 @@ def call(log: Path, *words: str | Path) -> None:
         raise RuntimeError(f"{' '.join(map(str, words))} ended with {code}: {said}")
 
 
+def folder_of(name: str) -> str:
+    """A case's name as that of a folder."""
+    return "-".join(name.replace(",", "").split())
+
+
 def made_by(line: int) -> str:
     """The command that measures a line."""
     return f"python -m tests.benchmarks.federate --only {line}"
@@ -135,6 +161,7 @@ def _corpus(work: Path, demo: Path) -> None:
     if not (demo / "2-corpus" / "manifest.json").exists():
         demo = work / "crawled"
         call(work / "ingest.log", "ingest", "--config", ROOT / "configs/demo.toml", "--run", demo)
+    shutil.rmtree(work / "2-corpus.copied", ignore_errors=True)  # of a copy that was cut
     shutil.copytree(demo / "2-corpus", work / "2-corpus.copied")
     (work / "2-corpus.copied").rename(work / "2-corpus")
 

@@ -13,6 +13,12 @@ from federate.pacing.pacer import Flight, Pacer
 
 LOCAL = LocalSteps(steps=10, batch=1)
 STEP_TOKENS = 100
+MODES = {
+    "synchronous": PacingConfig(timeout_s=15),
+    "deadline, drop": PacingConfig(mode="deadline", timeout_s=15, deadline_s=4),
+    "deadline, use": PacingConfig(mode="deadline", timeout_s=15, deadline_s=4, late="use"),
+    "fedbuff": PacingConfig(mode="fedbuff", timeout_s=15, concurrency=12, buffer=6),
+}
 
 
 class Silo:

@@ -29,20 +29,20 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
     federate: FederateConfig = sections["federate"]
     parameters, trained, rate = _measure(pretrain, federate.lora)
     local = federate.rounds * federate.cohort * _tokens(federate.local, pretrain.context)
-    passes = federate.local.passes
     personal = _tokens(federate.personal, pretrain.context)
     messages = federate.rounds * federate.pacing.goal(federate.cohort)
     up, down = (messages * trained * codec.bits / 8e6 for codec in (federate.up, federate.down))
     clients = _clients(sections["shards"])
-    personal_all = personal * clients
+    personal_all = personal * federate.personal.passes * clients
     arms = local * (3 if sections["compare"].matched_updates else 2) + personal_all
+    arms *= federate.local.passes
     tests = clients * federate.test_blocks * pretrain.context * (4 + 12) * FORWARD_SHARE
     return [
         f"model: {parameters:,} parameters, {rate:,.0f} tokens/s measured here; {clients} clients",
         f"crawl: at most {sections['gather'].web.max_pages:,} pages, "
         f"{sections['gather'].web.delay_s:g} s between requests to one host",
         _line("pretrain", pretrain.tokens if not pretrain.base else 0, rate),
-        _line("federate", local * passes + personal_all, rate),
+        _line("federate", local * federate.local.passes + personal_all, rate),
         _line("compare (its own training)", arms, rate),
         _line("evaluation", tests, rate),
         f"memory: about {(800e6 + parameters * FP32 * 8) / 1e9:.1f} GB",

@@ -3,7 +3,8 @@
 Every arm of a seed sees the same private tokens: federated those of its rounds; local-only, client
 by client, the steps that the client spent in rounds plus personalisation; centralised as many as
 federated, once with the same batch (matched tokens) and once with the batch of a whole cohort
-(matched updates). All of them mix in the same share of public text (federate.local.replay).
+(matched updates). All of them mix in the same share of public text (federate.local.replay) and take
+the same kind of steps (federate.local.svrg).
 """
 
 from collections.abc import Callable, Mapping

@@ -98,11 +98,14 @@ lint: setup  ## ruff, mypy --strict, imports, README tree
 	.venv/bin/mypy
 	$(PY) -m pytest -q tests/test_tree.py
 
+# A file's tests share what is costly to make, so a file stays in one of the two processes.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile
+
 test: setup lint  ## all tests
-	$(PY) -m pytest -q --durations=10
+	$(PYTEST) --durations=10
 
 test-fast: setup  ## the tests that need seconds
-	$(PY) -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 bench: setup  ## measured, not asserted: writes tests/benchmarks/results/
 	$(PY) -m tests.benchmarks.spine --json

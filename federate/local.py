@@ -52,6 +52,11 @@ class LocalSteps(Section):
     """Share of the steps over which the learning rate falls to zero."""
     weight_decay: float = Field(0.0, ge=0)
     """On matrices only."""
+    beta_1: float = Field(0.9, ge=0, lt=1)
+    """AdamW's memory of gradients. A longer one pays where the strategy averages it between rounds
+    (local-adam): more of a step is then what all clients found, less this client's own noise."""
+    beta_2: float = Field(0.95, ge=0, lt=1)
+    """AdamW's memory of squared gradients."""
     svrg: int = Field(0, ge=0, le=1000)
     """Steps over which the gradients of single batches are corrected by their mean at the first of
     them, usually all of `steps` (federate.svrg); 0: plain steps. Takes two gradient passes a batch
@@ -195,7 +200,7 @@ class Workbench:
         """
         from pretrain.moments import prime
 
-        optimizer = make_optimizer(self.model, how.weight_decay)
+        optimizer = make_optimizer(self.model, how.weight_decay, (how.beta_1, how.beta_2))
         prime(optimizer, self.model, self._second_moments())
         if rule:
             rule.begin(optimizer)

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from commonroot.config import Section
 from commonroot.errors import ArtifactError, ConfigError
+from pretrain.attention import use_short_attention
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +80,9 @@ def build_model(shape: ModelShape, context: int, end_of_text: int, seed: int) ->
         eos_token_id=end_of_text,
         pad_token_id=end_of_text,
     )
-    return Qwen3ForCausalLM(config)
+    model = Qwen3ForCausalLM(config)
+    use_short_attention(model)
+    return model
 
 
 def load_model(folder: Path, device: "torch.device | None" = None) -> "PreTrainedModel":
@@ -95,6 +98,7 @@ def load_model(folder: Path, device: "torch.device | None" = None) -> "PreTraine
     except (OSError, ValueError, KeyError) as error:
         first_line = str(error).splitlines()[0]
         raise ArtifactError(f"{folder} is no transformers checkpoint: {first_line}") from None
+    use_short_attention(model)
     moved: PreTrainedModel = model.to(device or torch.device("cpu"))  # type: ignore[arg-type]
     return moved
 

@@ -69,7 +69,9 @@ def schedule(peak: float, steps: int, warmup: int, decay: float) -> Callable[[in
     return lr
 
 
-def make_optimizer(model: "PreTrainedModel", weight_decay: float) -> "torch.optim.AdamW":
+def make_optimizer(
+    model: "PreTrainedModel", weight_decay: float, betas: tuple[float, float] = (0.9, 0.95)
+) -> "torch.optim.AdamW":
     """AdamW (https://arxiv.org/abs/1711.05101); norms and other vectors are not decayed."""
     import torch
 
@@ -79,7 +81,7 @@ def make_optimizer(model: "PreTrainedModel", weight_decay: float) -> "torch.opti
         {"params": matrices, "weight_decay": weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True)
 
 
 def token_losses(

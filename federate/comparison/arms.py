@@ -107,11 +107,14 @@ class Trial:
         return sample(self.bench.model, self.bench.tokenizer, self.section.prompt)
 
     def how(self, steps: int, batch: int, lr: float) -> LocalSteps:
-        """Training of an arm that is not federated."""
-        local = self.rounds.local
-        return local.model_copy(
-            update={"steps": steps, "batch": batch, "lr": lr, "decay": self.section.decay}
-        )
+        """Training of an arm that is not federated.
+
+        AdamW's memory is as long as usual: a longer one pays only where it is averaged between
+        rounds (docs/decisions.md).
+        """
+        usual = {field: LocalSteps.model_fields[field].default for field in ("beta_1", "beta_2")}
+        here = {"steps": steps, "batch": batch, "lr": lr, "decay": self.section.decay}
+        return self.rounds.local.model_copy(update=usual | here)
 
 
 def put(bench: Workbench, weights: Weights) -> None:

@@ -25,7 +25,7 @@ from federate.shards.stage import clients_of
 from federate.stage import open_silos
 from pretrain.corpus import corpus_texts
 
-__all__ = ["CompareConfig", "run"]
+__all__ = ["CompareConfig", "open_study", "run"]
 
 
 class CompareConfig(Section):
@@ -72,38 +72,54 @@ def run(section: CompareConfig, run_dir: Path) -> Artifact:
 
     Raises UsageError for a federated model whose clients are not simulated here.
     """
+    parents = _parents(run_dir)
+
+    def make(work: Workspace) -> dict[str, Any]:
+        kept = work.scratch("arms")
+        kept.mkdir(exist_ok=True)
+        study = open_study(section, run_dir, work.scratch("reruns"), kept)
+        return _compare(study, parents["federated"], work)
+
+    inputs = list(parents.values())
+    return build_artifact(run_dir / "6-comparison", "comparison", inputs, section, make)
+
+
+def open_study(section: CompareConfig, run_dir: Path, reruns: Path, kept: Path) -> Study:
+    """The comparison of `run_dir`, nothing of it done yet.
+
+    `reruns`: where rounds that are made again work; `kept`: folder of finished pieces.
+    """
+    parents = _parents(run_dir)
+    base, federated = parents["base"], parents["federated"]
+    rounds = FederateConfig.model_validate(federated.config)
+    bench = Workbench(base.path, rounds.compute)
+    opened, _ = open_silos(rounds, clients_of(parents["shards"]), bench, run_dir)
+    assert bench.base_weights
+    rows = json.loads((federated.path / "clients.json").read_text("utf-8"))
+    silos = {name: opened[name] for name in opened if name in rows}
+    done = Federated(
+        run=str(federated.notes.get("run")),
+        weights=Workbench(federated.path, rounds.compute).base_weights,
+        clients=rows,
+        curve=validation_curve(federated.path),
+        tokens=int(federated.metrics["private_tokens"]),
+        silos=silos,
+    )
+    heldout = corpus_texts(parents["corpus"], "heldout")
+    texts = Texts(bench, silos, heldout, rounds, section.public_blocks)
+    again = Reruns(reruns, run_dir / "silos" / "compare", silos)
+    return Study(section, rounds, bench, texts, done, again, kept)
+
+
+def _parents(run_dir: Path) -> dict[str, Artifact]:
+    """By kind. Raises UsageError for a federated model whose clients are not simulated here."""
     corpus = load_artifact(run_dir / "2-corpus", "corpus")
     base = load_artifact(run_dir / "3-base", "base")
     federated = load_artifact(run_dir / "5-federated", "federated")
     if "shards" not in federated.manifest["parents"]:
         raise UsageError("compare reads several shards, so it refuses after a real deployment")
     shards = load_artifact(run_dir / "4-shards", "shards")
-
-    def make(work: Workspace) -> dict[str, Any]:
-        rounds = FederateConfig.model_validate(federated.config)
-        bench = Workbench(base.path, rounds.compute)
-        opened, _ = open_silos(rounds, clients_of(shards), bench, run_dir)
-        assert bench.base_weights
-        rows = json.loads((federated.path / "clients.json").read_text("utf-8"))
-        silos = {name: opened[name] for name in opened if name in rows}
-        done = Federated(
-            run=str(federated.notes.get("run")),
-            weights=Workbench(federated.path, rounds.compute).base_weights,
-            clients=rows,
-            curve=validation_curve(federated.path),
-            tokens=int(federated.metrics["private_tokens"]),
-            silos=silos,
-        )
-        heldout = corpus_texts(corpus, "heldout")
-        texts = Texts(bench, silos, heldout, rounds, section.public_blocks)
-        again = Reruns(work.scratch("reruns"), run_dir / "silos" / "compare", silos)
-        kept = work.scratch("arms")
-        kept.mkdir(exist_ok=True)
-        study = Study(section, rounds, bench, texts, done, again, kept)
-        return _compare(study, federated, work)
-
-    parents = [corpus, base, shards, federated]
-    return build_artifact(run_dir / "6-comparison", "comparison", parents, section, make)
+    return {"corpus": corpus, "base": base, "shards": shards, "federated": federated}
 
 
 def _compare(study: Study, federated: Artifact, work: Workspace) -> dict[str, Any]:

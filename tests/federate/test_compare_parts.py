@@ -172,10 +172,11 @@ def test_the_curve_is_measured_at_every_stop() -> None:
     assert (curve.local.lr, curve.lora.rank, curve.strategy) == (1e-2, 0, "fedavg")
 
 
-def test_every_arm_replays_as_much_public_text_as_the_rounds() -> None:
-    trial: Any = SimpleNamespace(rounds=rounds(), section=CompareConfig(decay=0.25))
+def test_other_arms_take_the_steps_of_the_rounds_with_the_usual_adamw() -> None:
+    local = {"replay": 0.5, "svrg": 2, "beta_1": 0.97, "beta_2": 0.99}
+    trial: Any = SimpleNamespace(rounds=rounds(local=local), section=CompareConfig(decay=0.25))
     assert Trial.how(trial, 7, 3, 1e-3) == LocalSteps(
-        steps=7, batch=3, lr=1e-3, decay=0.25, replay=0.5
+        steps=7, batch=3, lr=1e-3, decay=0.25, replay=0.5, svrg=2
     )
 
 

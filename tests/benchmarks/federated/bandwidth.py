@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.federated.gap import FEW
+from tests.benchmarks.federated.retention import measure
 from tests.benchmarks.federated.setting import branch, call, demo_run, made_by, rounds_of
 from tests.benchmarks.record import Result
 
@@ -25,7 +26,6 @@ PLAIN = [
     )
 ]
 """FedAvg of all weights in fp32 with as many tokens: the best of what was tried."""
-LEAN = ["compare.matched_updates=false"]
 
 
 def line_3(result: Result, work: Path, quick: bool = False) -> None:
@@ -34,22 +34,25 @@ def line_3(result: Result, work: Path, quick: bool = False) -> None:
     few = FEW if quick else []
     low = _measured(run, work / "low", few)
     full = _measured(run, work / "full", [*PLAIN, *few])
-    gain = {name: seen["base"] - seen["federated"] for name, seen in (("low", low), ("full", full))}
+    gain = {
+        name: seen["base_union"] - seen["union"] for name, seen in (("low", low), ("full", full))
+    }
+    private = _private(work / "low")
     moved = low["bytes_up"] + low["bytes_down"]
     value = {
         "moved_bytes": moved,
         "up": low["bytes_up"],
         "down": low["bytes_down"],
-        "private_zstd_bytes": low["private"]["private_zstd"],
-        "private_zstd_best_bytes": low["private"]["private_zstd_best"],
-        "private_raw_bytes": low["private"]["private_raw"],
+        "private_zstd_bytes": private["private_zstd"],
+        "private_zstd_best_bytes": private["private_zstd_best"],
+        "private_raw_bytes": private["private_raw"],
         "share_of_the_gain": round(gain["low"] / gain["full"], 4),
-        "union": {"base": low["base"], "low": low["federated"], "full": full["federated"]},
+        "union": {"base": low["base_union"], "low": low["union"], "full": full["union"]},
         "tokens": {"low": low["tokens"], "full": full["tokens"]},
         "full_moved_bytes": full["bytes_up"] + full["bytes_down"],
         "last_delivery_bytes": low["bytes_final"],
     }
-    ok = moved < low["private"]["private_zstd_best"] and gain["low"] >= 0.9 * gain["full"]
+    ok = moved < private["private_zstd_best"] and gain["low"] >= 0.9 * gain["full"]
     goal = "rounds up and down below the zstd-compressed private bytes; >= 90 % of the gain"
     result.add("3", value, goal, ok, made_by(3))
 
@@ -57,20 +60,23 @@ def line_3(result: Result, work: Path, quick: bool = False) -> None:
 def _measured(run: Path, folder: Path, changes: list[str]) -> dict[str, Any]:
     """Figures of the low-bandwidth config with these changes."""
     own = branch(run, folder)
-    words = [word for change in [*LEAN, *changes] for word in ("--set", change)]
-    for stage in ("federate", "compare"):
-        call(folder / "log", stage, "--config", CONFIG, "--run", own, *words)
-    found = {
-        stage: json.loads((own / stage / "manifest.json").read_text("utf-8"))["metrics"]
-        for stage in ("5-federated", "6-comparison")
-    }
+    words = [word for change in changes for word in ("--set", change)]
+    call(folder / "log", "federate", "--config", CONFIG, "--run", own, *words)
+    metrics = json.loads((own / "5-federated" / "manifest.json").read_text("utf-8"))["metrics"]
     rounds = rounds_of(own)
     return {
         "bytes_up": sum(record["bytes_up"] for record in rounds),
         "bytes_down": sum(record["bytes_down"] for record in rounds),
-        "bytes_final": found["5-federated"]["bytes_final"],
-        "tokens": found["5-federated"]["private_tokens"],
-        "base": found["6-comparison"]["base"]["union_bpb"],
-        "federated": found["6-comparison"]["federated"]["union_bpb"],
-        "private": found["6-comparison"]["bytes"],
+        "bytes_final": metrics["bytes_final"],
+        "tokens": metrics["private_tokens"],
+        **measure(own),
     }
+
+
+def _private(run: Path) -> dict[str, int]:
+    """Bytes of the text of the clients that took part."""
+    from federate.comparison.stage import CompareConfig, open_study
+    from federate.comparison.verdict import private_bytes
+
+    study = open_study(CompareConfig(), run, run / "reruns", run)
+    return private_bytes([silo.split for silo in study.texts.silos.values()])

@@ -45,9 +45,10 @@ class PlainLoop:
     """Federated averaging as one would write it in an afternoon, all in torch."""
 
     def __init__(self, base: Path, blocks: dict[str, Any], steps: int, batch: int) -> None:
-        from pretrain.model import load_model
+        from pretrain.model import Compute, load_model
         from pretrain.moments import load_moments
 
+        self.compute = Compute()
         self.model, self.moments = load_model(base), load_moments(base)
         self.blocks, self.steps, self.batch = blocks, steps, batch
         self.served = dict.fromkeys(blocks, 0)
@@ -72,6 +73,8 @@ class PlainLoop:
     def _client(self, name: str, seed: int, lr: float) -> int:
         import torch
 
+        from pretrain.model import autocast
+
         with torch.no_grad():
             for parameter, weight in zip(self.model.parameters(), self.weights, strict=True):
                 parameter.copy_(weight)
@@ -79,10 +82,11 @@ class PlainLoop:
         self.model.train()
         for number in range(self.served[name], self.served[name] + self.steps):
             x_BT, y_BT = map(torch.from_numpy, self.blocks[name].batch(seed, number, self.batch))
-            logits_BTV = self.model(input_ids=x_BT, use_cache=False).logits
-            loss = torch.nn.functional.cross_entropy(
-                logits_BTV.flatten(0, 1), y_BT.flatten(), ignore_index=-100
-            )
+            with autocast(self.compute, torch.device("cpu")):
+                logits_BTV = self.model(input_ids=x_BT, use_cache=False).logits
+                loss = torch.nn.functional.cross_entropy(
+                    logits_BTV.flatten(0, 1).float(), y_BT.flatten(), ignore_index=-100
+                )
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             optimizer.step()

@@ -10,7 +10,7 @@ from tests.benchmarks.federated.gap import FEW
 from tests.benchmarks.federated.setting import branch, call, demo_run, made_by
 from tests.benchmarks.record import Result
 
-__all__ = ["line_10"]
+__all__ = ["line_10", "measure"]
 
 SHARES = (0.0, 0.25, 0.5, 1.0)
 SEEDS = (0, 1, 2)
@@ -40,10 +40,10 @@ def _one(run: Path, work: Path, share: float, seed: int, quick: bool) -> dict[st
     changes = [f"federate.local.replay={share}", f"federate.seed={seed}", *(FEW if quick else [])]
     words = [word for change in changes for word in ("--set", change)]
     call(own / "log", "federate", "--config", "configs/demo.toml", "--run", own, *words)
-    return _measure(own)
+    return measure(own)
 
 
-def _measure(run: Path) -> dict[str, float]:
+def measure(run: Path) -> dict[str, float]:
     """Union and public bpb of the base and of the federated model of `run`."""
     from commonroot.artifact import load_artifact
     from federate.local import Workbench

@@ -94,3 +94,30 @@ def test_runs_with_it_are_the_same_to_the_bit(
     )
     assert first.digest == second.digest
     assert first.digest != federate(tmp_path / "c", bench, **changes).digest
+
+
+def test_adamw_remembers_as_long_as_asked(bench: Workbench) -> None:
+    data = bench.pack([make_text(seed, 300) for seed in range(8)])
+    how = LocalSteps(steps=4, batch=2, lr=1e-3, beta_1=0.5, beta_2=0.999)
+    start = [value.detach().clone() for value in bench.model.parameters()]
+    optimizer = torch.optim.AdamW(start, lr=1e-3, betas=(0.5, 0.999), weight_decay=0.0, fused=True)
+    for value, named in zip(start, bench.model.named_parameters(), strict=True):
+        assert bench.moments is not None
+        optimizer.state[value] = {
+            "step": torch.tensor(1000.0),
+            "exp_avg": torch.zeros_like(value),
+            "exp_avg_sq": bench.moments[named[0]].clone(),
+        }
+    bench.train(data, how, seed=1)
+    trained = [value.detach().clone() for value in bench.model.parameters()]
+    bench.load(bench.start())
+    for number in range(how.steps):
+        gradients(bench.model, *data.batch(1, number, 2), bench.compute)
+        for value, parameter in zip(start, bench.model.parameters(), strict=True):
+            value.grad = parameter.grad
+        optimizer.step()
+        bench.model.zero_grad(set_to_none=True)
+        names = [name for name, _ in bench.model.named_parameters()]
+        bench.load({name: value.numpy() for name, value in zip(names, start, strict=True)})
+    for value, ours in zip(start, trained, strict=True):
+        torch.testing.assert_close(value, ours, rtol=1e-4, atol=1e-6)

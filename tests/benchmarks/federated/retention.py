@@ -14,6 +14,8 @@ __all__ = ["line_10", "measure"]
 
 SHARES = (0.0, 0.25, 0.5, 1.0)
 SEEDS = (0, 1, 2)
+SHORT_END = ["federate.personal.steps=1", "federate.personal.svrg=0", "federate.personal.batch=1"]
+"""No personal models: the global one is measured."""
 
 
 def line_10(result: Result, work: Path, quick: bool = False) -> None:
@@ -37,7 +39,8 @@ def line_10(result: Result, work: Path, quick: bool = False) -> None:
 
 def _one(run: Path, work: Path, share: float, seed: int, quick: bool) -> dict[str, float]:
     own = branch(run, work / f"replay-{share:g}-{seed}")
-    changes = [f"federate.local.replay={share}", f"federate.seed={seed}", *(FEW if quick else [])]
+    changes = [f"federate.local.replay={share}", f"federate.seed={seed}", *SHORT_END]
+    changes += FEW if quick else []
     words = [word for change in changes for word in ("--set", change)]
     call(own / "log", "federate", "--config", "configs/demo.toml", "--run", own, *words)
     return measure(own)

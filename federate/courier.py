@@ -105,7 +105,7 @@ class RoundCourier:
     def _load(self, client: str) -> Load:
         whole = self._whole_load(self.rank(client) or self.config.lora.rank)
         local = self.steps(client)
-        tokens = local.steps * local.passes * self.batch_tokens
+        tokens = int(local.steps * local.passes * self.batch_tokens)
         return Load(tokens, whole.down_bytes, whole.up_bytes, whole.memory_mb)
 
     def _whole_load(self, rank: int) -> Load:
@@ -115,7 +115,7 @@ class RoundCourier:
         local = self.config.local
         memory = FP32 * (self.parameters + (OPTIMIZER_COPIES + local.svrg) * trained)
         memory += self.batch_tokens * self.token_bytes
-        tokens = local.steps * local.passes * self.batch_tokens
+        tokens = int(local.steps * local.passes * self.batch_tokens)
         return Load(tokens, int(down), int(up), memory / 1e6)
 
     def _ask(self, client: str, number: int) -> tuple[Node, TrainAsk, Parcel, Wanted]:

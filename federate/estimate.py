@@ -28,10 +28,14 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
     pretrain: PretrainConfig = sections["pretrain"]
     federate: FederateConfig = sections["federate"]
     parameters, trained, rate = _measure(pretrain, federate.lora)
+    beside = _beside(federate)
     local = federate.rounds * federate.cohort * _tokens(federate.local, pretrain.context)
     personal = _tokens(federate.personal, pretrain.context)
     messages = federate.rounds * federate.pacing.goal(federate.cohort)
-    up, down = (messages * trained * codec.bits / 8e6 for codec in (federate.up, federate.down))
+    up, down = (
+        messages * trained * (codec.bits / 8 + FP32 * beside) / 1e6
+        for codec in (federate.up, federate.down)
+    )
     clients = _clients(sections["shards"])
     personal_all = personal * federate.personal.passes * clients
     arms = local * (3 if sections["compare"].matched_updates else 2) + personal_all
@@ -66,6 +70,18 @@ def _clients(section: ShardsConfig) -> int:
         return len(folders) or CLIENTS_OF_A_TABLE
     known = section.partition.clients or len(section.folders) or CLIENTS_OF_A_TABLE
     return min(section.most_clients or known, known)
+
+
+def _beside(section: FederateConfig) -> int:
+    """Values that the strategy's client-side rule sends beside each of the delta, as most do both
+    ways."""
+    import numpy as np
+
+    from federate.strategies.load import load_strategy
+
+    one = {"w": np.zeros(1, np.float32)}
+    strategy = load_strategy(section.strategy, one, None, section.strategy_options, section.cohort)
+    return len(strategy.expected_extra())
 
 
 def _measure(section: PretrainConfig, lora: LoraConfig) -> tuple[int, int, float]:

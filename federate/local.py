@@ -66,9 +66,9 @@ class LocalSteps(Section):
     forgotten."""
 
     @property
-    def passes(self) -> int:
-        """Gradient passes over each batch."""
-        return 2 if self.svrg else 1
+    def passes(self) -> float:
+        """Gradient passes over a block, private or public, for each private block."""
+        return (2 if self.svrg else 1) * (1 + self.replay)
 
 
 @dataclass

@@ -98,7 +98,7 @@ lint: setup  ## ruff, mypy --strict, imports, README tree
 	.venv/bin/mypy
 	$(PY) -m pytest -q tests/test_tree.py
 
-# A file's tests share what is costly to make, so a file stays in one of the two processes.
+# A file stays in one of the two processes: its tests share what is costly to make.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile
 
 test: setup lint  ## all tests

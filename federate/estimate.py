@@ -37,17 +37,19 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
         for codec in (federate.up, federate.down)
     )
     clients = _clients(sections["shards"])
-    personal_all = personal * federate.personal.passes * clients
-    arms = local * (3 if sections["compare"].matched_updates else 2) + personal_all
-    arms *= federate.local.passes
+    arms = local * (3 if sections["compare"].matched_updates else 2) + personal * clients
     tests = clients * federate.test_blocks * pretrain.context * (4 + 12) * FORWARD_SHARE
     return [
         f"model: {parameters:,} parameters, {rate:,.0f} tokens/s measured here; {clients} clients",
         f"crawl: at most {sections['gather'].web.max_pages:,} pages, "
         f"{sections['gather'].web.delay_s:g} s between requests to one host",
         _line("pretrain", pretrain.tokens if not pretrain.base else 0, rate),
-        _line("federate", local * federate.local.passes + personal_all, rate),
-        _line("compare (its own training)", arms, rate),
+        _line(
+            "federate",
+            local * federate.local.passes + personal * federate.personal.passes * clients,
+            rate,
+        ),
+        _line("compare (its own training)", arms * federate.local.passes, rate),
         _line("evaluation", tests, rate),
         f"memory: about {(800e6 + parameters * FP32 * 8) / 1e9:.1f} GB",
         f"disk in {run}: about {parameters * FP32 * (clients * 2 + 8) / 1e6:,.0f} MB beside the "

@@ -1,8 +1,9 @@
-"""Causal attention for short blocks in bf16 on a CPU, where two matrix products are faster.
+"""Causal attention for training on short blocks in bf16 on a CPU: two matrix products are faster.
 
 torch's fused kernel is made for long sequences: at 256 tokens and bf16 it takes 38 % of a training
-step, plain products take 20 % (docs/decisions.md). All other cases go to it as before, so a model
-is the same model wherever it runs.
+step, plain products take 20 % (docs/decisions.md). Scores are rounded to bf16 here, as in
+transformers' eager attention, but not in the fused kernel. So only training comes this way, while
+evaluation and generation go to the kernel that every other user of the checkpoint has.
 
 Shape suffixes: B blocks, H query heads, G key-value heads, T tokens, D width of a head.
 """
@@ -50,7 +51,7 @@ def attend(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     B, H, T, D = query_BHTD.shape
-    plain = attention_mask is None and not dropout and key_BGTD.shape[2] == T
+    plain = module.training and attention_mask is None and not dropout and key_BGTD.shape[2] == T
     # Under autocast only the values are bf16 already: norms and rotations leave fp32.
     cheap = value_BGTD.device.type == "cpu" and value_BGTD.dtype == torch.bfloat16 and T <= SHORT
     if not (plain and cheap):

@@ -109,8 +109,8 @@ class Trial:
     def how(self, steps: int, batch: int, lr: float) -> LocalSteps:
         """Training of an arm that is not federated.
 
-        AdamW's memory is as long as usual: a longer one pays only where it is averaged between
-        rounds (docs/decisions.md).
+        AdamW's memory is as long as usual: a longer one made an unbroken run worse
+        (docs/decisions.md).
         """
         usual = {field: LocalSteps.model_fields[field].default for field in ("beta_1", "beta_2")}
         here = {"steps": steps, "batch": batch, "lr": lr, "decay": self.section.decay}

@@ -47,8 +47,9 @@ def test_second_looks_and_public_blocks_are_work_too(lines: Lines) -> None:
     personal = 43 * 64
     plain = tokens(lines(local={"steps": 10, "batch": 4}, **none)["federate"]) - personal
     assert plain == 5 * 8 * 10 * 4 * 64
-    both = lines(local={"steps": 10, "batch": 4, "svrg": 10, "replay": 0.5}, **none)["federate"]
-    assert tokens(both) - personal == 3 * plain
+    both = lines(local={"steps": 10, "batch": 4, "svrg": 10, "replay": 0.5}, **none)
+    assert tokens(both["federate"]) - personal == 3 * plain
+    assert tokens(both["compare"]) == 3 * (3 * plain + personal)
 
 
 def test_bytes_count_what_the_strategy_sends_beside_the_delta(lines: Lines) -> None:

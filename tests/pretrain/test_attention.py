@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from pretrain.attention import NAME, use_short_attention
+from pretrain.attention import NAME, SHORT, use_short_attention
 from pretrain.model import ModelShape, build_model, load_model
 
 
@@ -16,39 +16,54 @@ def model():  # type: ignore[no-untyped-def]
     return build_model(shape, context=64, end_of_text=0, seed=3)
 
 
-def gradient(model, attention: str) -> torch.Tensor:  # type: ignore[no-untyped-def]
+def ids(rows: int = 2, tokens: int = 40) -> torch.Tensor:
+    return torch.arange(rows * tokens).view(rows, tokens) * 7 % 300
+
+
+def gradient(model, attention: str, tokens: torch.Tensor, **options) -> torch.Tensor:  # type: ignore[no-untyped-def]
     model.set_attn_implementation(attention)
     model.zero_grad()
-    ids = torch.arange(2 * 40).view(2, 40) * 7 % 300
     with torch.autocast("cpu", torch.bfloat16):
-        model(input_ids=ids, use_cache=False).logits.float().square().mean().backward()
+        logits = model(input_ids=tokens, use_cache=False, **options).logits
+    logits.float().square().mean().backward()
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
+def both(model, tokens: torch.Tensor, **options) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[no-untyped-def]
+    ours = gradient(model.train(), NAME, tokens, **options)
+    return ours, gradient(model, "sdpa", tokens, **options)
+
+
 def test_gradients_are_those_of_torchs_kernel(model) -> None:  # type: ignore[no-untyped-def]
-    ours, torchs = gradient(model, NAME), gradient(model, "sdpa")
-    assert float((ours - torchs).norm() / torchs.norm()) < 0.02
-    assert float((ours - torchs).norm()) > 0, "the short way was not taken"
+    ours, torchs = both(model, ids())
+    assert 0 < float((ours - torchs).norm() / torchs.norm()) < 0.02, "0: not the short way"
 
 
 def test_no_token_sees_a_later_one(model) -> None:  # type: ignore[no-untyped-def]
-    ids = torch.arange(40)[None] % 300
-    changed = ids.clone()
-    changed[0, 30:] = 7
+    one, other = ids(1), ids(1)
+    other[0, 30:] = 7
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        one, other = (model(input_ids=x, use_cache=False).logits for x in (ids, changed))
-    assert torch.equal(one[0, :30], other[0, :30])
-    assert not torch.equal(one[0, 30:], other[0, 30:])
+        before, after = (model.train()(input_ids=x, use_cache=False).logits for x in (one, other))
+    assert torch.equal(before[0, :30], after[0, :30])
+    assert not torch.equal(before[0, 30:], after[0, 30:])
 
 
-def test_padding_and_cached_generation_are_as_without_it(model) -> None:  # type: ignore[no-untyped-def]
-    ids = torch.tensor([[0, 0, 5, 9], [4, 8, 2, 1]])
-    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
-    said = []
+def test_padded_and_long_blocks_go_to_torchs_kernel(model) -> None:  # type: ignore[no-untyped-def]
+    mask = torch.ones(2, 40, dtype=torch.long)
+    mask[0, :5] = 0
+    assert torch.equal(*both(model, ids(), attention_mask=mask))
+    assert torch.equal(*both(model, ids(1, SHORT + 8)))
+
+
+def test_evaluation_and_generation_go_to_torchs_kernel(model) -> None:  # type: ignore[no-untyped-def]
+    seen = []
     for attention in (NAME, "sdpa"):
-        model.set_attn_implementation(attention)
-        said.append(model.generate(ids, attention_mask=mask, max_new_tokens=8, do_sample=False))
-    assert torch.equal(*said)
+        model.eval().set_attn_implementation(attention)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            logits = model(input_ids=ids(), use_cache=False).logits
+            said = model.generate(ids(1, 8), max_new_tokens=8, do_sample=False)
+        seen.append(torch.cat([logits.float().flatten(), said.float().flatten()]))
+    assert torch.equal(*seen)
 
 
 def test_a_checkpoint_carries_no_trace_of_it(model, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.federated.gap import FEW
-from tests.benchmarks.federated.retention import measure
+from tests.benchmarks.federated.retention import SHORT_END, measure
 from tests.benchmarks.federated.setting import branch, call, demo_run, made_by, rounds_of
 from tests.benchmarks.record import Result
 
@@ -37,7 +37,7 @@ def line_3(result: Result, work: Path, quick: bool = False) -> None:
     gain = {
         name: seen["base_union"] - seen["union"] for name, seen in (("low", low), ("full", full))
     }
-    private = _private(work / "low")
+    private = _private(run)
     moved = low["bytes_up"] + low["bytes_down"]
     value = {
         "moved_bytes": moved,
@@ -60,7 +60,7 @@ def line_3(result: Result, work: Path, quick: bool = False) -> None:
 def _measured(run: Path, folder: Path, changes: list[str]) -> dict[str, Any]:
     """Figures of the low-bandwidth config with these changes."""
     own = branch(run, folder)
-    words = [word for change in changes for word in ("--set", change)]
+    words = [word for change in [*SHORT_END, *changes] for word in ("--set", change)]
     call(folder / "log", "federate", "--config", CONFIG, "--run", own, *words)
     metrics = json.loads((own / "5-federated" / "manifest.json").read_text("utf-8"))["metrics"]
     rounds = rounds_of(own)
@@ -74,9 +74,14 @@ def _measured(run: Path, folder: Path, changes: list[str]) -> dict[str, Any]:
 
 
 def _private(run: Path) -> dict[str, int]:
-    """Bytes of the text of the clients that took part."""
-    from federate.comparison.stage import CompareConfig, open_study
+    """Bytes of all clients' text."""
+    from commonroot.artifact import load_artifact
     from federate.comparison.verdict import private_bytes
+    from federate.local import Workbench
+    from federate.plan import FederateConfig
+    from federate.shards.stage import clients_of
+    from federate.stage import open_silos
 
-    study = open_study(CompareConfig(), run, run / "reruns", run)
-    return private_bytes([silo.split for silo in study.texts.silos.values()])
+    clients = clients_of(load_artifact(run / "4-shards", "shards"))
+    silos, _ = open_silos(FederateConfig(), clients, Workbench(run / "3-base"), run)
+    return private_bytes([silo.split for silo in silos.values()])

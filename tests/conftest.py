@@ -79,7 +79,7 @@ def tiny_pretrain(**changes: object):  # type: ignore[no-untyped-def]
         "checkpoint_every": 3,
         "prompts": ["Ba"],
         "model": shape,
-        "compute": Compute(threads=1),
+        "compute": Compute(threads=1, dtype="fp32"),
     }
     return PretrainConfig(**(settings | changes))
 

@@ -15,7 +15,7 @@ MARKER = "zzmarkerzz"
 
 @pytest.fixture(scope="session")
 def bench(tiny_run: Path) -> Workbench:
-    return Workbench(tiny_run / "3-base", Compute(threads=1))
+    return Workbench(tiny_run / "3-base", Compute(threads=1, dtype="fp32"))
 
 
 @pytest.fixture

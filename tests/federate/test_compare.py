@@ -41,7 +41,7 @@ def rounds(**changes: Any) -> FederateConfig:
         "local": {"steps": 2, "batch": 2, "lr": 4e-3, "replay": 0.5},
         "personal": {"steps": 2, "batch": 2, "lr": 4e-3},
         "silo": SiloBounds(piece_chars=400),
-        "compute": Compute(threads=1),
+        "compute": Compute(threads=1, dtype="fp32"),
     }
     return FederateConfig.model_validate(settings | changes)
 

@@ -15,7 +15,7 @@ from pretrain.tokenizer import train_tokenizer
 from pretrain.train import make_optimizer, schedule, train
 from tests.conftest import make_text
 
-CPU = Compute(threads=1)
+CPU = Compute(threads=1, dtype="fp32")
 CONTEXT = 64
 HERE = [
     "ba",

@@ -18,6 +18,8 @@ from pretrain.tokenizer import give_chat_template, train_tokenizer
 from pretrain.train import gradients
 from tests.conftest import make_text, tiny_pretrain
 
+FP32 = Compute(threads=1, dtype="fp32")
+
 END = 256
 CHAT = (("system", "Be ko."), ("user", "ba?"), ("assistant", "ri ne."), ("user", "tu?"))
 SHORT = Record((("prompt", "ba ko ri "), ("completion", "sal mor")))
@@ -103,7 +105,7 @@ def test_the_gradient_is_that_of_the_completion_alone(
     )
     wanted = torch.autograd.grad(losses[len(prompt) :].mean(), list(model.parameters()))
     data = pack(tokenizer, [SHORT], 64)
-    step = gradients(model, *data.at([0]), Compute(threads=1), clip=1e9)
+    step = gradients(model, *data.at([0]), FP32, clip=1e9)
     assert step.tokens == len(completion) + 1
     for parameter, gradient in zip(model.parameters(), wanted, strict=True):
         assert torch.allclose(parameter.grad, gradient, atol=1e-6)
@@ -124,7 +126,7 @@ def test_bits_per_byte_are_those_of_the_answers_bytes(tokenizer: PreTrainedToken
     for documents in ([SHORT, chat, text], [text, chat, SHORT], [chat, text, SHORT]):
         data = eval_set(tokenizer, documents, 64)
         assert data.bytes == size
-        assert bits_per_byte(flat, data, Compute(threads=1)) == pytest.approx(expected, rel=1e-4)
+        assert bits_per_byte(flat, data, FP32) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_record_crosses_no_border_and_every_target_is_one_once() -> None:

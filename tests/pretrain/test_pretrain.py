@@ -19,7 +19,7 @@ from pretrain.packing import IGNORE, Blocks
 from pretrain.train import make_optimizer, schedule, train
 from tests.conftest import build_corpus, make_text, tiny_pretrain
 
-CPU = Compute(threads=1)
+CPU = Compute(threads=1, dtype="fp32")
 
 
 def weights(folder: Path) -> bytes:

@@ -33,7 +33,7 @@ def write_app(folder: Path) -> Path:
     return folder
 
 
-def write_plan(folder: Path, rounds: Callable[..., Any], **arguments: Any) -> Path:
+def write_plan(folder: Path, rounds: Callable[..., Any], /, **arguments: Any) -> Path:
     """A plan for that server: `rounds(grid, **arguments)`, its result in `folder`/out.json."""
     module = sys.modules[rounds.__module__]
     top = Path(str(module.__file__)).parents[module.__name__.count(".")]

@@ -62,11 +62,13 @@ def document(models: Mapping[str, type[Section]]) -> str:
 
 def _document(name: str, model: type[Section]) -> str:
     rows, inner = [], []
+    defaults: dict[str, Any] = {}
     for key, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data=defaults)
+        defaults[key] = default
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             inner.append(_document(f"{name}.{key}", field.annotation))
             continue
-        default = field.get_default(call_default_factory=True)
         bounds = ", ".join(_bound(rule) for rule in field.metadata)
         text = " ".join((field.description or "").split())
         rows.append(f"| `{key}` | `{json.dumps(default, default=str)}` | {bounds} | {text} |")

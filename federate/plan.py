@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -22,6 +23,12 @@ from pretrain.model import Compute
 from pretrain.train import schedule
 
 __all__ = ["FederateConfig", "Plan"]
+
+
+def _usual_strategy(before: dict[str, Any]) -> str:
+    """FlexLoRA gains most of the ways to aggregate factors (docs/decisions.md)."""
+    wants_factors = before["lora"].rank > 0 and not before["pacing"].takes_stale
+    return "flexlora" if wants_factors else "fedavg"
 
 
 class FederateConfig(Section):
@@ -47,9 +54,12 @@ class FederateConfig(Section):
     `cooldown` share; or a half cosine over all rounds."""
     cooldown: float = Field(0.0, ge=0, le=1)
     """Share of the rounds over which the clients' learning rate falls to zero."""
-    strategy: str = "fedavg"
+    pacing: PacingConfig = PacingConfig()
+    """When a round asks clients, and which replies make it."""
+    strategy: str = Field(default_factory=_usual_strategy)
     """fedavg, fedprox, …: an entry point of group commonroot.strategies; or flwr:NAME for one of
-    Flower's own (these hold all replies of a round in memory)."""
+    Flower's own (these hold all replies of a round in memory). Unset, LoRA factors are aggregated
+    by flexlora, or by fedavg where replies may be stale."""
     server_lr: float | None = Field(None, gt=0)
     """The mean delta is scaled by this before it is applied; unset: the strategy's own default
     (1 for fedavg)."""
@@ -62,8 +72,6 @@ class FederateConfig(Section):
     quorum: float = Field(0.5, gt=0, le=1)
     """Share of the cohort (fedbuff: of the buffer) whose valid replies make a round count; else the
     weights stay."""
-    pacing: PacingConfig = PacingConfig()
-    """When a round asks clients, and which replies make it."""
     devices: DevicesConfig = DevicesConfig()
     """Simulated devices and their virtual clock."""
     most_void_rounds: int = Field(3, ge=1)

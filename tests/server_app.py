@@ -41,7 +41,7 @@ def write_plan(folder: Path, rounds: Callable[..., Any], /, **arguments: Any) ->
         "path": str(top),
         "module": module.__name__,
         "rounds": rounds.__name__,
-        "out": str(folder / "out.json"),
+        "out": str(folder.resolve() / "out.json"),
         "arguments": arguments,
     }
     path = folder / "plan.json"

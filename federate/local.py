@@ -79,6 +79,10 @@ class Workbench:
     compute: Compute = field(default_factory=Compute)
     _lora: "LoraConfig | None" = None
 
+    def __getstate__(self) -> dict[str, object]:
+        """For another process: what is warm here is loaded there."""
+        return {"base": self.base, "compute": self.compute, "_lora": None}
+
     @cached_property
     def model(self) -> "PreTrainedModel":
         from pretrain.model import load_model, pick_device

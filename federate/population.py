@@ -65,8 +65,7 @@ class Population(Mapping[str, Silo]):
         return name in self._shards  # Mapping's own would make the silo
 
     def __getstate__(self) -> dict[str, Any]:
-        cold = Workbench(self.bench.base, self.bench.compute)
-        return {**self.__dict__, "bench": cold, "_recent": OrderedDict()}
+        return {**self.__dict__, "_recent": OrderedDict()}
 
     def leave_out_unusable(self, most_read: int = MOST_READ) -> dict[str, str]:
         """Drop the clients whose shard holds too little to be split; returns name -> reason.

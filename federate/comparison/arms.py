@@ -32,6 +32,7 @@ __all__ = [
     "Trial",
     "each_client",
     "newcomers",
+    "one_client",
     "one_model",
     "own_steps",
     "put",
@@ -141,31 +142,37 @@ def one_model(trial: Trial, tokens: int) -> Result:
     }
 
 
-def each_client(trial: Trial, what: str, make: Callable[[str], int]) -> Result:
-    """A model for each client, left on the bench by `make`; measured before the next is made."""
-    texts, bench, players = trial.texts, trial.bench, trial.players
-    own: dict[str, float] = {}
-    sums = dict.fromkeys(players, 0.0)
-    public, tokens, said = [], 0, ""
-    with bar(len(players), what, "clients") as shown:
-        for name in players:
-            tokens += make(name)
-            own[name] = bench.bits_per_byte(texts.own[name])
-            for other in players:
-                foreign = other != name
-                sums[other] += bench.bits_per_byte(texts.cross[other]) if foreign else own[name]
-            public.append(bench.bits_per_byte(texts.public))
-            said = said or trial.say_something()
-            shown.advance()
-    tests = {name: total / len(players) for name, total in sums.items()}
+def one_client(trial: Trial, name: str, make: Callable[[str], int]) -> Result:
+    """Measure the model of one client that `make` leaves on the bench."""
+    texts, bench = trial.texts, trial.bench
+    tokens = make(name)
+    own = bench.bits_per_byte(texts.own[name])
+    tests = {
+        other: own if other == name else bench.bits_per_byte(texts.cross[other])
+        for other in trial.players
+    }
+    return {
+        "own_bpb": own,
+        "tests": tests,
+        "public_bpb": bench.bits_per_byte(texts.public),
+        "tokens": tokens,
+        "sample": trial.say_something() if name == trial.players[0] else "",
+    }
+
+
+def each_client(rows: Mapping[str, Result]) -> Result:
+    """What `one_client` found of every client's own model, as one arm."""
+    columns = [row["tests"] for row in rows.values()]
+    tests = {name: sum(column[name] for column in columns) / len(rows) for name in rows}
+    own = {name: row["own_bpb"] for name, row in rows.items()}
     return {
         "own_bpb": float(np.mean(list(own.values()))),
         "union_bpb": float(np.mean(list(tests.values()))),
-        "public_bpb": float(np.mean(public)),
-        "tokens": tokens,
+        "public_bpb": float(np.mean([row["public_bpb"] for row in rows.values()])),
+        "tokens": sum(row["tokens"] for row in rows.values()),
         "clients": own,
         "tests": tests,
-        "sample": said,
+        "sample": "".join(row["sample"] for row in rows.values()),
     }
 
 

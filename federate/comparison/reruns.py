@@ -150,7 +150,8 @@ def _through_rounds(
         write_atomic(name, secrets.token_hex(8))
     put(bench, bench.base_weights)
     plan = Plan(name.read_text(), work, bench.base, len(silos), config)
-    inprocess.run(lambda grid: run_rounds(grid, plan), silos)
+    threads = config.compute.threads
+    inprocess.run(lambda grid: run_rounds(grid, plan), silos, config.workers, threads)
     if all(record["void"] for record in MetricsLog(work / "metrics.jsonl").read()):
         raise RoundError("no round had its quorum: see the reasons above")
 

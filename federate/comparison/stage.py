@@ -5,6 +5,8 @@ Every finished arm is kept, so that a killed comparison does not repeat it.
 """
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from commonroot.errors import UsageError
 from federate.comparison.arms import Federated
 from federate.comparison.report import write_fragments
 from federate.comparison.reruns import Reruns, validation_curve
+from federate.comparison.side_by_side import make_ahead
 from federate.comparison.study import Study
 from federate.comparison.verdict import private_bytes, summarise
 from federate.comparison.yardstick import Texts
@@ -77,8 +80,8 @@ def run(section: CompareConfig, run_dir: Path) -> Artifact:
     def make(work: Workspace) -> dict[str, Any]:
         kept = work.scratch("arms")
         kept.mkdir(exist_ok=True)
-        study = open_study(section, run_dir, work.scratch("reruns"), kept)
-        return _compare(study, parents["federated"], work)
+        opened = partial(open_study, section, run_dir, work.scratch("reruns"), kept)
+        return _compare(opened, parents["federated"], work)
 
     inputs = list(parents.values())
     return build_artifact(run_dir / "6-comparison", "comparison", inputs, section, make)
@@ -122,10 +125,13 @@ def _parents(run_dir: Path) -> dict[str, Artifact]:
     return {"corpus": corpus, "base": base, "shards": shards, "federated": federated}
 
 
-def _compare(study: Study, federated: Artifact, work: Workspace) -> dict[str, Any]:
+def _compare(opened: Callable[[], Study], federated: Artifact, work: Workspace) -> dict[str, Any]:
+    study, seeds = opened(), []
     if study.section.tune:
         study.tune()
-    seeds = [study.one_seed(number) for number in range(study.section.seeds)]
+    for number in range(study.section.seeds):
+        make_ahead(opened, study, number)
+        seeds.append(study.one_seed(number))
     scratch = study.from_scratch() if study.section.scratch_rounds else {}
     first = study.trial(0)
     traffic = {

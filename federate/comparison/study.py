@@ -1,19 +1,21 @@
-"""One comparison: its seeds, arm by arm, each finished piece kept until the artifact is sealed."""
+"""One comparison: its seeds, piece by piece, each kept until the artifact is sealed."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from commonroot.artifact import write_atomic
+from commonroot.progress import bar
 from federate.comparison.arms import (
     Federated,
     Result,
     Trial,
     each_client,
     newcomers,
+    one_client,
     one_model,
     own_steps,
     put,
@@ -31,10 +33,19 @@ from federate.plan import FederateConfig
 if TYPE_CHECKING:
     from federate.comparison.stage import CompareConfig
 
-__all__ = ["Study"]
+__all__ = ["Piece", "Study"]
 
 AS_CONFIGURED = ("federated", "personalised")
 """Arms that exist before the comparison: tuning says only what the grid has to offer."""
+
+
+class Piece(NamedTuple):
+    """A part of the comparison that needs no other part."""
+
+    make: Callable[[], Result]
+    passes: int
+    """Tokens that go forwards through the model in it, about, and three times those that also go
+    backwards: for the estimate of time."""
 
 
 @dataclass
@@ -84,18 +95,48 @@ class Study:
 
     def one_seed(self, number: int) -> dict[str, Any]:
         """Results of all arms, validation curves and unseen clients."""
-        trial, suffix = self.trial(number), f"-{number}" if number else ""
-        arms = {
-            arm: self._once(arm + suffix, measure)
-            for arm, measure in self._arms(trial, number).items()
-        }
+        trial, suffix = self.trial(number), _suffix(number)
+        done = self._made(self.pieces(trial, number))
+        arms = {arm: done[arm + suffix] for arm in self._shared(trial)}
+        for arm in self._own(trial):
+            rows = {name: done[f"{arm}{suffix}/{name}"] for name in trial.players}
+            arms[arm] = each_client(rows)
         arms["personalised"]["tokens"] += trial.federated.tokens  # they were in the rounds too
         curves = {"federated": trial.federated.curve}
-        if "federated_iid" in arms:
-            curves["federated_iid"] = arms["federated_iid"].pop("curve")
+        if self.section.iid:
+            iid = self._once(f"federated_iid{suffix}", partial(self._iid, trial, number))
+            curves["federated_iid"] = iid.pop("curve")
+            arms["federated_iid"] = iid
         unseen = self._once(f"unseen{suffix}", lambda: newcomers(trial)) if trial.unseen else {}
         self.reruns.forget(f"federated-{number}")
         return {"arms": arms, "curves": curves, "unseen": unseen}
+
+    def pieces(self, trial: Trial, number: int) -> dict[str, Piece]:
+        """What the arms of seed `number` are put together from: none needs another.
+
+        An arm with one model is a piece; an arm with a model for each client, a piece a client.
+        """
+        suffix, clients = _suffix(number), trial.players
+        blocks = {"test": self.rounds.test_blocks, "public": self.section.public_blocks}
+        wide = (len(clients) * blocks["test"] + 6 * blocks["public"]) * self.bench.context
+        narrow = (len(clients) + blocks["test"] + blocks["public"]) * self.bench.context
+        backwards = 3 * self.rounds.local.passes
+        found: dict[str, Piece] = {}
+        for arm, (measure, tokens) in self._shared(trial).items():
+            found[arm + suffix] = Piece(measure, round(wide + backwards * tokens))
+        for arm, (make, tokens) in self._own(trial).items():
+            cost = round(narrow + backwards * tokens)
+            for name in clients:
+                found[f"{arm}{suffix}/{name}"] = Piece(partial(one_client, trial, name, make), cost)
+        return found
+
+    def has(self, name: str) -> bool:
+        """Whether a piece is done."""
+        return self._path(name).exists()
+
+    def keep(self, name: str, piece: Piece) -> None:
+        """Make a piece, unless it is done."""
+        self._once(name, piece.make)
 
     def from_scratch(self) -> dict[str, Any]:
         """Federated training from the base beside the same from random weights."""
@@ -121,41 +162,54 @@ class Study:
         )
         return found
 
+    def _made(self, pieces: Mapping[str, Piece]) -> dict[str, Any]:
+        """All of them, by name."""
+        done: dict[str, Any] = {}
+        with bar(sum(piece.passes for piece in pieces.values()), "compare", "passes") as shown:
+            for name, piece in pieces.items():
+                done[name] = self._once(name, piece.make)
+                shown.advance(piece.passes)
+        return done
+
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` gives, or what it gave before this comparison was killed."""
-        path = self.folder / f"{name}.json"
+        path = self._path(name)
         if not path.exists():
+            path.parent.mkdir(exist_ok=True)
             write_atomic(path, json.dumps(make()))
         return json.loads(path.read_text("utf-8"))
 
-    def _arms(self, trial: Trial, number: int) -> dict[str, Callable[[], Result]]:
-        lrs, bench, federated = trial.lrs, trial.bench, trial.federated
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
 
-        def shared(weights: Weights, tokens: int) -> Result:
-            put(bench, weights)
+    def _shared(self, trial: Trial) -> Mapping[str, tuple[Callable[[], Result], int]]:
+        """Arms with one model for all: what measures it, and tokens that are trained on for it."""
+        lrs, tokens = trial.lrs, trial.federated.tokens
+
+        def as_it_is(weights: Weights, tokens: int) -> Result:
+            put(trial.bench, weights)
             return one_model(trial, tokens)
 
-        def pooled(batches: int, lr: float) -> Result:
-            return one_model(trial, train_pooled(trial, batches, lr))
+        def pooled(batches: int, arm: str) -> Result:
+            return one_model(trial, train_pooled(trial, batches, lrs[arm]))
+
+        pools = {"centralised": 1}
+        if trial.section.matched_updates:
+            pools["centralised_matched_updates"] = trial.together
+        trained = {arm: (partial(pooled, batches, arm), tokens) for arm, batches in pools.items()}
+        return trained | {
+            "base": (partial(as_it_is, trial.bench.base_weights, 0), 0),
+            "federated": (partial(as_it_is, trial.federated.weights, tokens), 0),
+        }
+
+    def _own(self, trial: Trial) -> dict[str, tuple[Callable[[str], int], int]]:
+        """Arms with a model for each client: what leaves it on the bench, and tokens for it."""
 
         def alone(name: str) -> int:
-            return train_alone(trial, name, lrs["local_only"], own_steps(trial, name))
+            return train_alone(trial, name, trial.lrs["local_only"], own_steps(trial, name))
 
-        arms: dict[str, Callable[[], Result]] = {
-            "base": partial(shared, bench.base_weights, 0),
-            "local_only": partial(each_client, trial, "local-only", alone),
-            "centralised": partial(pooled, 1, lrs["centralised"]),
-            "federated": partial(shared, federated.weights, federated.tokens),
-            "personalised": partial(
-                each_client, trial, "personalised", partial(take_personal, trial)
-            ),
-        }
-        if trial.section.matched_updates:
-            lr = lrs["centralised_matched_updates"]
-            arms["centralised_matched_updates"] = partial(pooled, trial.together, lr)
-        if trial.section.iid:
-            arms["federated_iid"] = partial(self._iid, trial, number)
-        return arms
+        each = trial.federated.tokens // len(trial.players)
+        return {"local_only": (alone, each), "personalised": (partial(take_personal, trial), 0)}
 
     def _iid(self, trial: Trial, number: int) -> Result:
         """The control: the clients' own tests, but everybody trains on everybody's text."""
@@ -167,3 +221,7 @@ class Study:
         result = one_model(trial, done.tokens) | {"curve": done.curve}
         self.reruns.forget(f"iid-{number}")
         return result
+
+
+def _suffix(number: int) -> str:
+    return f"-{number}" if number else ""

@@ -182,7 +182,7 @@ def test_nothing_is_left_of_the_rounds_made_again(compared: Artifact) -> None:
 @pytest.mark.parametrize(
     ("where", "name", "call"),
     [
-        (study, "train_pooled", 2),  # an arm of the first seed
+        (study, "train_alone", 2),  # in an arm of the first seed
         (Silo, "_train", 6),  # the second seed's rounds
         (study, "compare_starts", 1),
     ],
@@ -202,19 +202,32 @@ def test_a_killed_comparison_resumes_and_ends_as_an_unbroken_one(
         patch.setattr(where, name, cut_at(call, getattr(where, name)))
         with pytest.raises(PowerCut):
             compare.run(FULL, run_dir)
-    kept = sorted(path.stem for path in (run_dir / "6-comparison.partial" / "arms").iterdir())
-    assert "local_only" in kept
-    measured: list[str] = []
-    real = study.each_client
+    arms = run_dir / "6-comparison.partial" / "arms"
+    kept = {str(path.relative_to(arms).with_suffix("")) for path in arms.rglob("*.json")}
+    assert "centralised" in kept
+    trained: set[str] = set()
+    real = study.train_alone
 
-    def watched(trial: Trial, what: str, make: Any) -> Any:
-        measured.append(f"{what} {trial.rounds.seed}")
-        return real(trial, what, make)
+    def watched(trial: Trial, client: str, lr: float, steps: int) -> int:
+        trained.add(f"local_only{'-1' if trial.rounds.seed else ''}/{client}")
+        return real(trial, client, lr, steps)
 
-    monkeypatch.setattr(study, "each_client", watched)
+    monkeypatch.setattr(study, "train_alone", watched)
     assert compare.run(FULL, run_dir).digest == compared.digest
-    assert "local-only 0" not in measured
-    assert ("local-only 1" in measured) == ("local_only-1" not in kept)
+    assert not trained & kept
+    assert len(trained | {piece for piece in kept if "local_only" in piece}) == 2 * (CLIENTS - 1)
+
+
+@pytest.mark.slow
+def test_workers_make_the_same_comparison(
+    compared: Artifact, tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = build(tmp_path / "run", tiny_run, rounds(workers=2))
+    monkeypatch.setattr(study, "one_client", cut_at(1, study.one_client))
+    monkeypatch.setattr(study, "train_pooled", cut_at(1, study.train_pooled))
+    made = compare.run(FULL.model_copy(update={"seeds": 1, "scratch_rounds": ()}), run_dir)
+    seeds = [json.loads((path / "seeds.json").read_text()) for path in (made.path, compared.path)]
+    assert seeds[0][0]["arms"] == seeds[1][0]["arms"]
 
 
 @pytest.mark.slow

@@ -2,12 +2,15 @@
 
 Three ways: fine-tune all weights; train a low-rank adapter beside the frozen global model (dual);
 or keep a personal model through the rounds, pulled towards the global one (Ditto, Li et al. 2021,
-https://arxiv.org/abs/2012.04221). In each the client's own validation text decides between what
-came out and the global model.
+https://arxiv.org/abs/2012.04221). In each the client's own validation text decides between the
+global model, what came out, and weights between the two: a part of the way is often the better
+model, for what training on a little text learns overshoots (Wortsman et al. 2022, WiSE-FT,
+https://arxiv.org/abs/2109.01903).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
 from federate.local import LocalSteps, Weights, Workbench
@@ -28,6 +31,9 @@ class PersonalConfig(LocalSteps):
     """Ditto's lambda: weight of the squared distance to the global model."""
     rank: int = Field(8, ge=1)
     """Rank of dual's adapter."""
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.25, 0.5, 0.75, 1.0)
+    """How much of what training changed is kept: each is tried on validation text, and the global
+    model as it is."""
 
 
 def advance_ditto(
@@ -54,7 +60,7 @@ def choose(
     first: int,
     own: Weights,
 ) -> tuple[Weights, dict[str, Any]]:
-    """The better of the global model on the bench and a personal one made from it, by `judge`.
+    """The best by `judge` of the global model on the bench and shares of the way to its own one.
 
     `own` is what Ditto kept so far. Returns all weights by the plain model's names, which are then
     on the bench as well, and figures.
@@ -70,11 +76,23 @@ def choose(
         bench.load((own if how.method == "ditto" else {}) or shared)
         tokens = sum(step.tokens for step in bench.train(data, how, seed, first))
         personal = bench.read()
-    tuned = bench.bits_per_byte(judge)
-    chosen = personal if tuned <= as_is else shared
     bench.wear(LoraConfig())
+    found = {0.0: as_is}
+    for share in sorted(how.shares):
+        bench.load(_between(shared, personal, share))
+        found[share] = bench.bits_per_byte(judge)
+    best = min(found, key=lambda share: (found[share], -share))
+    chosen = _between(shared, personal, best)
     bench.load(chosen)
-    return chosen, {"personal_chosen": int(tuned <= as_is), "personal_tokens": tokens}
+    figures = {"personal_chosen": int(best > 0), "personal_share": best}
+    return chosen, figures | {"personal_tokens": tokens}
+
+
+def _between(start: Weights, end: Weights, share: float) -> Weights:
+    """`share` of the way: exactly `start` at 0 and `end` at 1."""
+    if share in (0.0, 1.0):
+        return end if share else start
+    return {name: value + np.float32(share) * (end[name] - value) for name, value in start.items()}
 
 
 def _offsets(weights: Weights, base: Weights) -> Weights:

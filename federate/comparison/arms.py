@@ -4,11 +4,11 @@ Every arm of a seed sees the same private tokens: federated those of its rounds;
 by client, the steps that the client spent in rounds plus personalisation; centralised as many as
 federated, once with the same batch (matched tokens) and once with the batch of a whole cohort
 (matched updates). All of them mix in the same share of public text (federate.local.replay) and take
-the same kind of steps (federate.local.svrg).
+the same kind of steps (federate.local.svrg), but for centralised arms that are wanted plain too.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Federated",
+    "Pool",
     "Result",
     "Trial",
     "each_client",
@@ -60,6 +61,16 @@ class Federated:
     tokens: int
     silos: Mapping[str, Silo]
     """Their homes hold the personal models."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How a centralised arm trains."""
+
+    batches: int
+    """Batches of clients in one of its own."""
+    plain: bool = False
+    """Plain steps where the rounds' are variance-reduced."""
 
 
 @dataclass
@@ -106,6 +117,17 @@ class Trial:
     def say_something(self) -> str:
         """What the model on the bench makes of the prompt."""
         return sample(self.bench.model, self.bench.tokenizer, self.section.prompt)
+
+    @cached_property
+    def pools(self) -> dict[str, "Pool"]:
+        """The centralised arms."""
+        found = {"centralised": Pool(1)}
+        if self.section.matched_updates:
+            found["centralised_matched_updates"] = Pool(self.together)
+        if self.section.plain_central and self.rounds.local.svrg:
+            plain = {f"{arm}_plain": replace(pool, plain=True) for arm, pool in found.items()}
+            return found | plain
+        return found
 
     def how(self, steps: int, batch: int, lr: float) -> LocalSteps:
         """Training of an arm that is not federated.
@@ -207,17 +229,20 @@ def take_personal(trial: Trial, name: str) -> int:
     return tokens * personal_shares(trial, name)
 
 
-def train_pooled(trial: Trial, batches: int, lr: float, share: float = 1.0) -> int:
-    """Train the base on everybody's text, `batches` client batches in one; returns the tokens."""
+def train_pooled(trial: Trial, pool: Pool, lr: float, share: float = 1.0) -> int:
+    """Train the base on everybody's text; returns the tokens."""
     silos = [trial.texts.silos[name] for name in trial.players]
     data = trial.bench.pack([record for silo in silos for record in silo.split.train])
-    size = trial.rounds.local.batch * batches
+    size = trial.rounds.local.batch * pool.batches
     per_step = size * data.targets / len(data)
     steps = max(1, int(share * trial.federated.tokens / per_step))
+    how = trial.how(steps, size, lr)
+    if pool.plain:
+        how = how.model_copy(update={"svrg": 0})
     trial.fresh()
     tokens = 0
-    with bar(steps, f"centralised, batch x {batches}", "steps") as shown:
-        for step in trial.bench.steps(data, trial.how(steps, size, lr), trial.rounds.seed):
+    with bar(steps, f"centralised, batch x {pool.batches}", "steps") as shown:
+        for step in trial.bench.steps(data, how, trial.rounds.seed):
             tokens += step.tokens
             shown.show(loss=step.loss)
             shown.advance()

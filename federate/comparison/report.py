@@ -21,6 +21,8 @@ SHARES = {
     "share_of_central_gain": "what pooling gains over the base, reached (matched tokens)",
     "gap_closed_matched_tokens": "gap between local-only and centralised closed, matched tokens",
     "gap_closed_matched_updates": "the same, matched updates",
+    "gap_closed_matched_tokens_plain": "the same, matched tokens, pooled with plain steps",
+    "gap_closed_matched_updates_plain": "the same, matched updates, pooled with plain steps",
 }
 Metrics = Mapping[str, Any]
 

@@ -54,6 +54,9 @@ class CompareConfig(Section):
     """Share of the steps over which the learning rates of these arms fall to zero."""
     matched_updates: bool = True
     """Also train the centralised arm at matched updates."""
+    plain_central: bool = False
+    """Where the rounds' steps are variance-reduced: also train the centralised arms with plain
+    steps, one gradient pass a batch."""
     full_weights: bool = True
     """Train all weights in the arms that are not federated, also where clients train LoRA factors;
     false: the same factors."""
@@ -139,7 +142,8 @@ def _compare(opened: Callable[[], Study], federated: Artifact, work: Workspace) 
         **private_bytes([study.texts.silos[name].split for name in first.players]),
     }
     metrics, tables = summarise(seeds, traffic)
-    metrics |= {"lr": study.lrs()} | ({"from_scratch": scratch} if scratch else {})
+    metrics["lr"] = {arm: lr for arm, lr in study.lrs().items() if arm in metrics["spread"]}
+    metrics |= {"from_scratch": scratch} if scratch else {}
     tables |= {"tuning": study.tuning} if study.tuning else {}
     for name, table in tables.items():
         text = json.dumps(table, indent=1, ensure_ascii=False)

@@ -11,6 +11,7 @@ from commonroot.artifact import write_atomic
 from commonroot.progress import bar
 from federate.comparison.arms import (
     Federated,
+    Pool,
     Result,
     Trial,
     each_client,
@@ -70,18 +71,18 @@ class Study:
         self.tuning |= tune(scores(trial, self.reruns, iid), self.section.grid, self._once)
 
     def lrs(self) -> dict[str, float]:
-        """Arm -> learning rate: configured, or tuned."""
+        """Any arm -> learning rate: configured, or tuned."""
         section, rounds = self.section, self.rounds
         configured = {
             "federated": rounds.local.lr,
             "personalised": rounds.personal.lr,
             "local_only": section.local_lr,
             "centralised": section.central_lr,
+            "centralised_plain": section.central_lr,
+            "centralised_matched_updates": section.central_updates_lr,
+            "centralised_matched_updates_plain": section.central_updates_lr,
+            "federated_iid": rounds.local.lr,
         }
-        if section.matched_updates:
-            configured["centralised_matched_updates"] = section.central_updates_lr
-        if section.iid:
-            configured["federated_iid"] = rounds.local.lr
         free = (configured.keys() - set(AS_CONFIGURED)) & self.tuning.keys()
         return configured | {arm: self.tuning[arm]["best"] for arm in sorted(free)}
 
@@ -190,13 +191,10 @@ class Study:
             put(trial.bench, weights)
             return one_model(trial, tokens)
 
-        def pooled(batches: int, arm: str) -> Result:
-            return one_model(trial, train_pooled(trial, batches, lrs[arm]))
+        def pooled(pool: Pool, arm: str) -> Result:
+            return one_model(trial, train_pooled(trial, pool, lrs[arm]))
 
-        pools = {"centralised": 1}
-        if trial.section.matched_updates:
-            pools["centralised_matched_updates"] = trial.together
-        trained = {arm: (partial(pooled, batches, arm), tokens) for arm, batches in pools.items()}
+        trained = {arm: (partial(pooled, pool, arm), tokens) for arm, pool in trial.pools.items()}
         return trained | {
             "base": (partial(as_it_is, trial.bench.base_weights, 0), 0),
             "federated": (partial(as_it_is, trial.federated.weights, tokens), 0),

@@ -1,13 +1,14 @@
 """Learning rates of the arms, all from one grid and judged on the clients' validation text."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from commonroot.errors import RoundError, TrainingError
 from commonroot.progress import say
-from federate.comparison.arms import Trial, own_steps, put, train_alone, train_pooled
+from federate.comparison.arms import Pool, Trial, own_steps, put, train_alone, train_pooled
 from federate.comparison.reruns import Reruns, short_end
 from federate.local import Workbench
 from federate.personalize import choose
@@ -54,10 +55,8 @@ def scores(trial: Trial, reruns: Reruns, iid: Mapping[str, list[Document]]) -> d
     arms: dict[str, Score] = {
         "federated": lambda lr: federated_score(trial, reruns, "federated", lr),
         "local_only": lambda lr: _alone(trial, lr, share),
-        "centralised": lambda lr: _pooled(trial, 1, lr, share),
     }
-    if trial.section.matched_updates:
-        arms["centralised_matched_updates"] = lambda lr: _pooled(trial, trial.together, lr, share)
+    arms |= {arm: partial(_pooled, trial, pool, share) for arm, pool in trial.pools.items()}
     if iid:
         arms["federated_iid"] = lambda lr: federated_score(trial, reruns, "iid", lr, train=iid)
     if trial.rounds.personal.method != "ditto":  # that is tuned as a whole run or not at all
@@ -108,8 +107,8 @@ def _alone(trial: Trial, lr: float, share: float) -> float:
     return float(np.mean(found))
 
 
-def _pooled(trial: Trial, batches: int, lr: float, share: float) -> float:
-    train_pooled(trial, batches, lr, share)
+def _pooled(trial: Trial, pool: Pool, share: float, lr: float) -> float:
+    train_pooled(trial, pool, lr, share)
     return trial.texts.mean(trial.texts.judge, trial.players)
 
 

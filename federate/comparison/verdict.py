@@ -17,6 +17,12 @@ RATIOS = {
     "share_of_central_gain": ("base", "federated", "centralised"),
     "gap_closed_matched_tokens": ("local_only", "federated", "centralised"),
     "gap_closed_matched_updates": ("local_only", "federated", "centralised_matched_updates"),
+    "gap_closed_matched_tokens_plain": ("local_only", "federated", "centralised_plain"),
+    "gap_closed_matched_updates_plain": (
+        "local_only",
+        "federated",
+        "centralised_matched_updates_plain",
+    ),
 }
 """(from - reached) / (from - to) on union bpb."""
 Seeds = Sequence[Mapping[str, Any]]
@@ -59,10 +65,10 @@ def summarise(seeds: Seeds, traffic: dict[str, int]) -> tuple[dict[str, Any], di
         "samples": {arm: seeds[0]["arms"][arm]["sample"] for arm in arms},
         "seeds": [_without_samples(seed) for seed in seeds],
     }
-    if "federated_iid" in arms and "centralised_matched_updates" in arms:
-        metrics["iid_minus_matched_updates"] = _minus(
-            seeds, "federated_iid", "centralised_matched_updates"
-        )
+    for kind in ("", "_plain"):
+        central = f"centralised_matched_updates{kind}"
+        if "federated_iid" in arms and central in arms:
+            metrics[f"iid_minus_matched_updates{kind}"] = _minus(seeds, "federated_iid", central)
     if unseen := _unseen_rows(seeds):
         metrics["unseen"] = _unseen(unseen)
         tables["unseen"] = unseen

@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 
 from ingest.fetch import Response
 
-__all__ = ["Archive", "Damaged", "Stored", "read_archive"]
+__all__ = ["HOP_HEADERS", "Archive", "Damaged", "Stored", "next_member", "read_archive"]
 
 HOP_HEADERS = ("transfer-encoding", "content-encoding", "content-length", "connection")
 GZIP_MAGIC = b"\x1f\x8b\x08"
+LICENCE = "Licence"
+"""Our own field of a resource record: address of the licence that its source gives."""
 
 
 class Archive:
@@ -49,12 +51,13 @@ class Archive:
         asked = self._request_record(response)
         self._writer.write_request_response_pair(asked, answer)
 
-    def add_resource(self, url: str, media_type: str, body: bytes) -> None:
+    def add_resource(self, url: str, media_type: str, body: bytes, licence: str = "") -> None:
         """Write a document that came from a file and not over HTTP."""
+        fields = {LICENCE: licence} if licence else {}
         self._writer.write_record(
             self._writer.create_warc_record(
                 url, "resource", payload=io.BytesIO(body), length=len(body),
-                warc_content_type=media_type,
+                warc_content_type=media_type, warc_headers_dict=fields,
             )
         )
 
@@ -139,11 +142,11 @@ def read_archive(path: Path) -> Iterator[Stored | Damaged]:
                     yield stored
             return
         except Exception as error:  # whatever a decoder raises, one record is lost and not the run
-            bad = offset if good < 0 else _next_member(path, good + 1)
+            bad = offset if good < 0 else next_member(path, good + 1)
             if whole:  # a false start inside the same damage is not counted again
                 yield Damaged(bad, type(error).__name__)
             whole = False
-            offset = _next_member(path, bad + 1)
+            offset = next_member(path, bad + 1)
 
 
 def _records(path: Path, offset: int) -> Iterator[tuple[int, Stored | None]]:
@@ -164,7 +167,7 @@ def _stored(record: Any, body: bytes, offset: int) -> Stored:
     warc = record.rec_headers
     http = record.http_headers
     status = int(http.get_statuscode() or 0) if http else 200
-    headers = tuple(http.headers) if http else (("Content-Type", record.content_type or ""),)
+    headers = tuple(http.headers) if http else _resource_headers(record)
     if len(body) != int((http or warc).get_header("Content-Length") or 0):
         raise EOFError("record ends early")
     return Stored(
@@ -173,7 +176,15 @@ def _stored(record: Any, body: bytes, offset: int) -> Stored:
     )
 
 
-def _next_member(path: Path, offset: int) -> int:
+def _resource_headers(record: Any) -> tuple[tuple[str, str], ...]:
+    """What an HTTP answer would have said."""
+    licence = record.rec_headers.get_header(LICENCE)
+    link = (("Link", f'<{licence}>; rel="license"'),) if licence else ()
+    return (("Content-Type", str(record.content_type or "")), *link)
+
+
+def next_member(path: Path, offset: int) -> int:
+    """Where the next gzip member may start, at `offset` or behind it; the file's size if none."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found = data.find(GZIP_MAGIC, offset)
         return found if found >= 0 else len(data)

@@ -13,7 +13,7 @@ from ingest import optout
 from ingest.decode import decode
 from ingest.extract import extract
 from ingest.language import language_of
-from ingest.links import read_tags
+from ingest.links import licence_in, read_tags
 from ingest.pii import redact
 from ingest.quality import QualityConfig, quality_reason
 
@@ -71,11 +71,12 @@ def examine(job: Job) -> Finding:
     """Judge one page by the rules of `job.config`."""
     config = job.config
     finding = Finding(job.url, job.offset, job.fetched_at, None)
+    finding.licence = licence_in(job.headers)
     refusal = optout.from_headers(job.headers, config.agent)
     if not job.content_type.lower().startswith("text/plain"):
         tags = read_tags(decode(job.body, job.content_type), job.url)
         refusal = refusal or optout.from_metas(tags.metas, config.agent)
-        finding.licence = tags.licence
+        finding.licence = tags.licence or finding.licence
     if refusal:
         return _dropped(finding, "opt-out", refusal.signal)
     document = extract(job.body, job.url, job.content_type)

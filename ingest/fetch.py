@@ -7,6 +7,7 @@ again. Limits hold whatever the server does: total time, bytes after decompressi
 import email.utils
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import Annotated, Any
@@ -93,6 +94,14 @@ class Response:
         return replace(self, body=b"", withheld=why)
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    url: str
+    types: tuple[str, ...]
+    headers: dict[str, str]
+    most_bytes: int
+
+
 class Fetcher:
     """A session that keeps connections; safe to use from several threads."""
 
@@ -123,16 +132,26 @@ class Fetcher:
         own = 0.0 if host_key(url) in self.config.connect else self.config.delay_s
         return max(own, crawl_delay or 0.0)
 
-    def get(self, url: str, types: tuple[str, ...], crawl_delay: float | None = None) -> Response:
+    def get(
+        self,
+        url: str,
+        types: tuple[str, ...],
+        crawl_delay: float | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        most_bytes: int = 0,
+    ) -> Response:
         """Fetch one URL, waiting for the host's turn and trying again where that makes sense.
 
-        Raises FetchFailed if there is no answer at all. Blocks.
+        `types`: media types of which the body is read; `headers`: sent beside the usual ones;
+        `most_bytes`: of the body, in place of `page_bytes`. Raises FetchFailed if there is no
+        answer at all. Blocks.
         """
+        wanted = _Wanted(url, types, dict(headers), most_bytes or self.config.page_bytes)
         for attempt in range(self.config.retries + 1):
             last = attempt == self.config.retries
             self._wait_turn(url, self.delay(url, crawl_delay))
             try:
-                response = self._once(url, types)
+                response = self._once(wanted)
             except FetchFailed as error:
                 if last or error.reason != "connection":
                     raise
@@ -158,14 +177,15 @@ class Fetcher:
             self._next[host] = start + delay
         time.sleep(max(0.0, start - time.monotonic()))
 
-    def _once(self, url: str, types: tuple[str, ...]) -> Response:
+    def _once(self, wanted: "_Wanted") -> Response:
+        url = wanted.url
         with stop_at(self.config.deadline_s) as watch:
             try:
                 with self._session.get(
-                    url, headers=self._headers, stream=True, allow_redirects=False,
+                    url, headers=self._headers | wanted.headers, stream=True, allow_redirects=False,
                     timeout=self.config.deadline_s,
                 ) as raw:
-                    return self._read(url, raw, types, watch)
+                    return self._read(wanted, raw, watch)
             except AddressRefused as error:
                 raise FetchFailed("address", str(error)) from None
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -175,21 +195,23 @@ class Fetcher:
                     ) from None
                 raise FetchFailed("connection", f"{url}: {type(error).__name__}") from None
 
-    def _read(self, url: str, raw: Any, types: tuple[str, ...], watch: stop_at) -> Response:
+    def _read(self, wanted: "_Wanted", raw: Any, watch: stop_at) -> Response:
         response = Response(
-            url, raw.status_code, raw.reason or "", tuple(raw.raw.headers.items()), b"",
+            wanted.url, raw.status_code, raw.reason or "", tuple(raw.raw.headers.items()), b"",
             watch.peer, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             tuple(raw.request.headers.items()),
         )
-        if response.status == 200 and response.media_type not in types:
+        if response.status == 200 and response.media_type not in wanted.types:
             return response.without_body("content-type")
         body = bytearray()
         for chunk in raw.iter_content(CHUNK):
             body += chunk
-            if len(body) > self.config.page_bytes:
+            if len(body) > wanted.most_bytes:
                 return response.without_body("too-large")
         if watch.expired:
-            raise FetchFailed("deadline", f"{url}: no end within {self.config.deadline_s:g} s")
+            raise FetchFailed(
+                "deadline", f"{wanted.url}: no end within {self.config.deadline_s:g} s"
+            )
         return replace(response, body=bytes(body))
 
 

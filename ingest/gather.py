@@ -19,18 +19,23 @@ from commonroot.artifact import (
     text_sha256,
     write_atomic,
 )
-from commonroot.config import Section
+from commonroot.config import Section, parse_section
 from commonroot.errors import DataError
+from commonroot.plugins import load_plugin
 from commonroot.progress import say
 from ingest.archive import Archive
 from ingest.demo.site import DemoConfig, DemoSite
-from ingest.sources import files
 from ingest.sources.files import FilesConfig
+from ingest.sources.found import Source, gather
+from ingest.sources.hub import HubConfig
+from ingest.sources.warc import WarcConfig
 from ingest.sources.web import WebConfig, crawl, read_seeds
+from ingest.sources.wikipedia import WikipediaConfig
 
 __all__ = ["ACCESS_LOG", "ARCHIVE", "FETCHES", "FOLDER", "KIND", "TRUTH", "GatherConfig", "run"]
 
 FOLDER, KIND = "1-web", "web"
+GROUP = "commonroot.sources"
 ARCHIVE, FETCHES = "pages.warc.gz", "fetches.jsonl"
 ACCESS_LOG, TRUTH = "access-log.jsonl", "truth.jsonl.gz"
 
@@ -42,6 +47,15 @@ class GatherConfig(Section):
     """The crawl."""
     files: FilesConfig = Field(default_factory=FilesConfig)
     """A folder of documents."""
+    warc: WarcConfig = Field(default_factory=WarcConfig)
+    """Web archives of other crawlers."""
+    hub: HubConfig = Field(default_factory=HubConfig)
+    """A text dataset."""
+    wikipedia: WikipediaConfig = Field(default_factory=WikipediaConfig)
+    """A dump of a wiki."""
+    more: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Tables [gather.more.NAME] of sources that other packages add (entry point group
+    commonroot.sources)."""
     demo: DemoConfig = Field(default_factory=lambda: DemoConfig(enabled=False))
     """The built-in site; off unless it is switched on."""
 
@@ -49,32 +63,55 @@ class GatherConfig(Section):
 class _Resolved(GatherConfig):
     """The config with what its paths led to, so that a changed file means a new run."""
 
-    files_sha256: str = ""
+    fingerprints: dict[str, str]
+    """Source -> that of what it reads."""
 
 
 def run(config: GatherConfig, run_dir: Path) -> Artifact:
     """Gather into `run_dir/1-web`. Raises DataError if there is nothing to gather from."""
-    resolved = _resolve(config)
+    sources = _sources(config)
+    resolved = _resolve(config, sources)
     return build_artifact(
-        run_dir / FOLDER, KIND, [], resolved,
-        lambda work: _gather(resolved, Path(config.files.folder or "."), work),
+        run_dir / FOLDER, KIND, [], resolved, lambda work: _gather(resolved, sources, work)
     )
 
 
-def _resolve(config: GatherConfig) -> _Resolved:
+def _sources(config: GatherConfig) -> dict[str, Source]:
+    """All but the crawl that the config wants, by name.
+
+    Raises ConfigError for a table of a source that is not installed, or does not fit it.
+    """
+    own: dict[str, Source] = {
+        "files": config.files,
+        "warc": config.warc,
+        "hub": config.hub,
+        "wikipedia": config.wikipedia,
+    }
+    other = {
+        name: parse_section(load_plugin(GROUP, name), f"gather.more.{name}", {
+            f"gather.more.{name}": table
+        })
+        for name, table in config.more.items()
+    }
+    return {name: source for name, source in (own | other).items() if source.wanted}
+
+
+def _resolve(config: GatherConfig, sources: dict[str, Source]) -> _Resolved:
     seeds = read_seeds(config.web)
-    if not seeds and not config.demo.enabled and not config.files.folder:
+    if not seeds and not config.demo.enabled and not sources:
         raise DataError(
-            "nothing to gather: set gather.web.seeds, gather.web.seeds_file, gather.files.folder "
-            "or gather.demo.enabled"
+            "nothing to gather: set gather.web.seeds, gather.web.seeds_file, gather.files.folder, "
+            "gather.warc.files, gather.hub.dataset, gather.wikipedia.dump or gather.demo.enabled"
         )
     web = config.web.model_copy(update={"seeds": seeds, "seeds_file": None})
-    digest = files.fingerprint(config.files)
-    hidden = config.files.model_copy(update={"folder": "given" if config.files.folder else None})
-    return _Resolved(web=web, files=hidden, demo=config.demo, files_sha256=digest)
+    fingerprints = {name: source.fingerprint() for name, source in sources.items()}
+    named = {name: s.without_paths() for name, s in sources.items() if name not in config.more}
+    changed = {"web": web, "fingerprints": fingerprints, **named}
+    kept = {name: getattr(config, name) for name in GatherConfig.model_fields}
+    return _Resolved(**(kept | changed))
 
 
-def _gather(config: _Resolved, folder: Path, work: Workspace) -> dict[str, Any]:
+def _gather(config: _Resolved, sources: dict[str, Source], work: Workspace) -> dict[str, Any]:
     started = time.time()
     archive, frontier_dir = work.path / ARCHIVE, work.scratch("frontier")
     with _demo(config, work) as web:
@@ -84,7 +121,7 @@ def _gather(config: _Resolved, folder: Path, work: Workspace) -> dict[str, Any]:
             lines, left = frontier.lines(), frontier.open_count()
             robots, length = frontier.robots_count(), frontier.counter("warc")
     with Archive(archive, length) as warc:
-        lines += files.gather(config.files, folder, warc) if config.files.folder else ""
+        lines += "".join(gather(source, config.web, warc) for source in sources.values())
     write_atomic(work.path / FETCHES, lines)
     work.volatile(ARCHIVE, text_sha256(lines))
     metrics = _metrics(lines, left, robots)

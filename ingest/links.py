@@ -1,12 +1,20 @@
 """Canonical URLs, and what a page says about itself: links, meta tags, licence."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
 
-__all__ = ["PageTags", "canonical_url", "host_key", "origin", "read_tags", "sitemap_urls"]
+__all__ = [
+    "PageTags",
+    "canonical_url",
+    "host_key",
+    "licence_in",
+    "origin",
+    "read_tags",
+    "sitemap_urls",
+]
 
 MAX_URL = 2_000
 MAX_LINKS = 5_000
@@ -89,9 +97,21 @@ def read_tags(page: str, url: str) -> PageTags:
     return PageTags(tuple(links)[:MAX_LINKS], metas, licence)
 
 
+def licence_in(headers: Iterable[tuple[str, str]]) -> str | None:
+    """Address of the licence in a `Link: <…>; rel="license"` header (RFC 8288), if there is one."""
+    from requests.utils import parse_header_links
+
+    for name, value in headers:
+        if name.lower() == "link":
+            for link in parse_header_links(value):
+                if "license" in str(link.get("rel", "")).lower().split():
+                    return str(link["url"])
+    return None
+
+
 def sitemap_urls(xml: bytes, limit: int = 50_000) -> tuple[list[str], list[str]]:
     """(pages, further sitemaps) of a sitemap or sitemap index; broken XML gives what it can."""
-    from lxml import etree  # type: ignore[import-untyped]
+    from lxml import etree
 
     parser = etree.XMLParser(recover=True, resolve_entities=False, no_network=True)
     try:

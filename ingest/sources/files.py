@@ -1,84 +1,87 @@
-"""A folder of documents -> the same archive that the crawler fills."""
+"""A folder of documents."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 from urllib.parse import quote
 
 from pydantic import Field
 
-from commonroot.artifact import file_sha256, text_sha256
-from commonroot.config import Section
+from commonroot.artifact import text_sha256
 from commonroot.errors import DataError
-from ingest.archive import Archive
+from ingest.fetch import FetchConfig
+from ingest.sources.found import Found, Source, sha256_of
 
-__all__ = ["FilesConfig", "fingerprint", "gather"]
+__all__ = ["FilesConfig"]
 
+PLAIN = "text/plain; charset=utf-8"
 TYPES = {
     ".html": "text/html", ".htm": "text/html", ".txt": "text/plain", ".md": "text/plain",
-    ".jsonl": "application/jsonl",
+    ".jsonl": "application/jsonl", ".parquet": "application/vnd.apache.parquet",
 }
+ROWS = 256
+"""Rows of a parquet file that are in memory at once."""
 
 
-class FilesConfig(Section):
+class FilesConfig(Source):
     """Documents that lie on disk already."""
 
+    kind: ClassVar[str] = "file"
+
     folder: str | None = None
-    """Folder of .html, .txt, .md and .jsonl files (`text` and, if known, `url` a line)."""
+    """Folder of .html, .txt and .md files, one document each, and of .jsonl and .parquet files with
+    a document (`text` and, if known, `url`) a line or row."""
     file_bytes: int = Field(default=50_000_000, ge=1)
-    """Bytes of one file; a longer one is dropped."""
+    """Bytes of one document; a longer one is dropped."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a folder."""
+        return bool(self.folder)
+
+    def fingerprint(self) -> str:
+        """Over names and bytes of all files."""
+        folder = Path(self.folder or ".")
+        paths = _files(folder)
+        if not paths:
+            raise DataError(f"gather.files.folder {folder} holds no {', '.join(TYPES)} file")
+        return text_sha256([[_name(path, folder) for path in paths], sha256_of(paths)])
+
+    def without_paths(self) -> "FilesConfig":
+        """With `given` for the folder."""
+        return self.model_copy(update={"folder": "given"})
+
+    def documents(self, fetch: FetchConfig) -> Iterator[Found]:
+        """Addresses say where in the folder a document stood, unless it knows its own."""
+        del fetch
+        folder = Path(self.folder or ".")
+        for path in _files(folder):
+            url = f"file:///{_name(path, folder)}"
+            for found in _documents(path, url):
+                long = len(found.body) > self.file_bytes
+                yield Found(found.url, decision="too-large") if long else found
 
 
-def fingerprint(config: FilesConfig) -> str:
-    """sha256 over names and bytes of the folder's documents, "" without a folder.
-
-    Raises DataError if the folder cannot be read or holds no document.
-    """
-    if not config.folder:
-        return ""
-    folder = Path(config.folder)
-    found = list(_documents(folder))
-    if not found:
-        raise DataError(f"gather.files.folder {folder} holds no {', '.join(TYPES)} file")
-    try:
-        return text_sha256([[_name(path, folder), file_sha256(path)] for path in found])
-    except OSError as error:
-        raise DataError(f"cannot read {error.filename}: {error.strerror}") from None
-
-
-def gather(config: FilesConfig, folder: Path, warc: Archive) -> str:
-    """Write all documents into the archive; returns their lines for fetches.jsonl."""
-    lines = []
-    for path in _documents(folder):
-        for url, kind, body in _pieces(path, folder):
-            decision = "too-large" if len(body) > config.file_bytes else "kept"
-            decision = decision if body else "unreadable"
-            if decision == "kept":
-                warc.add_resource(url, kind, body)
-            lines.append(json.dumps(_record(url, decision, body), ensure_ascii=False) + "\n")
-    warc.commit()
-    return "".join(lines)
-
-
-def _documents(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in TYPES)
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in TYPES)
 
 
 def _name(path: Path, folder: Path) -> str:
     return quote(path.relative_to(folder).as_posix())
 
 
-def _pieces(path: Path, folder: Path) -> Iterator[tuple[str, str, bytes]]:
-    """(address, media type, bytes) of a file's documents; addresses never show where it lay."""
-    url = f"file:///{_name(path, folder)}"
-    kind = TYPES[path.suffix.lower()]
-    if kind != "application/jsonl":
-        yield url, kind, path.read_bytes()
-        return
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        text, own = _line(line)
-        yield own or f"{url}?line={number}", "text/plain; charset=utf-8", text.encode()
+def _documents(path: Path, url: str) -> Iterator[Found]:
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                text, own = _line(line)
+                yield Found(own or f"{url}?line={number}", PLAIN, text.encode())
+    elif suffix == ".parquet":
+        yield from _rows(path, url)
+    else:
+        yield Found(url, TYPES[suffix], path.read_bytes())
 
 
 def _line(line: bytes) -> tuple[str, str]:
@@ -89,9 +92,23 @@ def _line(line: bytes) -> tuple[str, str]:
         return "", ""
 
 
-def _record(url: str, decision: str, body: bytes) -> dict[str, Any]:
-    return {
-        "url": url, "kind": "file", "decision": decision, "detail": "", "status": None,
-        "sha256": text_sha256(body.decode("latin-1")), "bytes": len(body), "depth": 0,
-        "opt_out": None,
-    }
+def _rows(path: Path, url: str) -> Iterator[Found]:
+    """A document a row; where the file is damaged, what is left of it is one finding."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = [name for name in ("text", "url") if name in file.schema_arrow.names]
+            if "text" not in columns:
+                yield Found(url, decision="no-text-column")
+                return
+            for batch in file.iter_batches(ROWS, columns=columns):
+                for row in batch.to_pylist():
+                    number += 1
+                    own = str(row.get("url") or "") or f"{url}?row={number}"
+                    yield Found(own, PLAIN, str(row["text"] or "").encode())
+    except (pa.ArrowException, OSError) as error:
+        detail = f"{type(error).__name__} after row {number}"
+        yield Found(f"{url}?after={number}", decision="damaged-file", detail=detail)

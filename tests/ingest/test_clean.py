@@ -13,45 +13,7 @@ from ingest.clean import CleanConfig
 from ingest.gather import GatherConfig
 from ingest.quality import QualityConfig
 from ingest.sources.files import FilesConfig
-
-SENTENCES = [
-    "The {0} rises in the hills and runs past {1} old mills that the town has kept in use.",
-    "In spring it carries snow water, and {1} of the meadows by the {0} are flooded for a week.",
-    "People say that the bridge over the {0} was built in {1} days, which nobody can believe.",
-    "Anglers count the trout of the {0} every autumn and have found more than {1} in one pool.",
-    "A ferry crosses the {0} below the weir and takes up to {1} people with their bicycles.",
-]
-NAMES = (
-    "Alder",
-    "Birch",
-    "Cedar",
-    "Elm",
-    "Fir",
-    "Hazel",
-    "Juniper",
-    "Larch",
-    "Maple",
-    "Oak",
-    "Pine",
-    "Rowan",
-    "Spruce",
-    "Walnut",
-    "Willow",
-    "Yew",
-    "Aspen",
-    "Beech",
-    "Holly",
-    "Linden",
-)
-
-
-def _article(index: int) -> str:
-    """A river of its own, with names that no other article holds."""
-    millers = ", ".join(
-        f"{NAMES[(index * 7 + k) % 20]}{chr(97 + index)}{chr(97 + k)}" for k in range(20)
-    )
-    told = " ".join(s.format(NAMES[index % 20], index + 3) for s in SENTENCES)
-    return f"{told} The millers were called {millers}."
+from tests.ingest.articles import article
 
 
 @pytest.fixture
@@ -60,7 +22,7 @@ def web(tmp_path: Path) -> tuple[Path, Path]:
     folder = tmp_path / "docs"
     folder.mkdir()
     for index in range(10):
-        (folder / f"a{index}.txt").write_text(_article(index))
+        (folder / f"a{index}.txt").write_text(article(index))
     run_dir = tmp_path / "run"
     gather.run(GatherConfig(files=FilesConfig(folder=str(folder))), run_dir)
     return run_dir, folder
@@ -82,7 +44,7 @@ def test_the_corpus_loads_with_stock_datasets(
     assert set(data) == {"train", "heldout"}
     assert data["train"].num_rows + data["heldout"].num_rows == 10
     row: dict[str, Any] = data["train"][0]
-    assert row["text"] == _article(int(row["url"][-5]))
+    assert row["text"] == article(int(row["url"][-5]))
     assert json.loads(row["decisions"])["language"][0] == "en"
     assert set(row) == {
         "text",
@@ -98,13 +60,13 @@ def test_the_corpus_loads_with_stock_datasets(
 
 def test_each_reason_is_counted(web: tuple[Path, Path]) -> None:
     run_dir, folder = web
-    (folder / "b-copy.txt").write_text(_article(0).replace(".", "!"))
-    (folder / "b-near.txt").write_text(_article(1).replace("bridge", "footbridge"))
+    (folder / "b-copy.txt").write_text(article(0).replace(".", "!"))
+    (folder / "b-near.txt").write_text(article(1).replace("bridge", "footbridge"))
     (folder / "b-short.txt").write_text("Nothing here.")
     (folder / "b-french.txt").write_text("Le moulin tourne encore sur la rivière en hiver. " * 12)
     (folder / "b-empty.html").write_text("<html><body></body></html>")
-    (folder / "b-refused.html").write_text(f"<meta name=robots content=noai><p>{_article(11)}</p>")
-    (folder / "b-pii.txt").write_text(_article(12) + " Write to desk@example.org for more.")
+    (folder / "b-refused.html").write_text(f"<meta name=robots content=noai><p>{article(11)}</p>")
+    (folder / "b-pii.txt").write_text(article(12) + " Write to desk@example.org for more.")
     gather.run(GatherConfig(files=FilesConfig(folder=str(folder))), run_dir)
     corpus = clean.run(CleanConfig(workers=1), run_dir)
     assert _rejects(corpus) == {
@@ -159,7 +121,7 @@ def test_a_damaged_record_is_a_counted_reason(
 def test_the_heldout_share_is_stable_when_pages_are_added(web: tuple[Path, Path]) -> None:
     run_dir, folder = web
     before = clean.run(CleanConfig(workers=1, heldout=0.4), run_dir).metrics["heldout"]
-    (folder / "z.txt").write_text(_article(15))
+    (folder / "z.txt").write_text(article(15))
     gather.run(GatherConfig(files=FilesConfig(folder=str(folder))), run_dir)
     after = clean.run(CleanConfig(workers=1, heldout=0.4), run_dir)
     assert after.metrics["heldout"] - before in (0, 1)

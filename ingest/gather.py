@@ -25,6 +25,7 @@ from commonroot.plugins import load_plugin
 from commonroot.progress import say
 from ingest.archive import Archive
 from ingest.demo.site import DemoConfig, DemoSite
+from ingest.sources.brightdata import BrightDataConfig
 from ingest.sources.files import FilesConfig
 from ingest.sources.found import Source, gather
 from ingest.sources.hub import HubConfig
@@ -53,6 +54,8 @@ class GatherConfig(Section):
     """A text dataset."""
     wikipedia: WikipediaConfig = Field(default_factory=WikipediaConfig)
     """A dump of a wiki."""
+    brightdata: BrightDataConfig = Field(default_factory=BrightDataConfig)
+    """Web data from a provider."""
     more: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Tables [gather.more.NAME] of sources that other packages add (entry point group
     commonroot.sources)."""
@@ -86,6 +89,7 @@ def _sources(config: GatherConfig) -> dict[str, Source]:
         "warc": config.warc,
         "hub": config.hub,
         "wikipedia": config.wikipedia,
+        "brightdata": config.brightdata,
     }
     other = {
         name: parse_section(load_plugin(GROUP, name), f"gather.more.{name}", {
@@ -121,7 +125,8 @@ def _gather(config: _Resolved, sources: dict[str, Source], work: Workspace) -> d
             lines, left = frontier.lines(), frontier.open_count()
             robots, length = frontier.robots_count(), frontier.counter("warc")
     with Archive(archive, length) as warc:
-        lines += "".join(gather(source, config.web, warc) for source in sources.values())
+        for name, source in sources.items():
+            lines += gather(source, config.web, work.scratch(f"source-{name}"), warc)
     write_atomic(work.path / FETCHES, lines)
     work.volatile(ARCHIVE, text_sha256(lines))
     metrics = _metrics(lines, left, robots)

@@ -52,9 +52,9 @@ class FilesConfig(Source):
         """With `given` for the folder."""
         return self.model_copy(update={"folder": "given"})
 
-    def documents(self, fetch: FetchConfig) -> Iterator[Found]:
+    def documents(self, fetch: FetchConfig, scratch: Path) -> Iterator[Found]:
         """Addresses say where in the folder a document stood, unless it knows its own."""
-        del fetch
+        del fetch, scratch
         folder = Path(self.folder or ".")
         for path in _files(folder):
             url = f"file:///{_name(path, folder)}"

@@ -55,15 +55,20 @@ class Source(Section):
         """The same without where on this disk it reads: what the artifact's manifest shows."""
         return self
 
-    def documents(self, fetch: FetchConfig) -> Iterator[Found]:
-        """All documents in a fixed order; `fetch` says how to behave towards servers."""
+    def documents(self, fetch: FetchConfig, scratch: Path) -> Iterator[Found]:
+        """All documents in a fixed order.
+
+        `fetch` says how to behave towards servers; `scratch` is a folder of this source's own that
+        outlives a kill of the stage.
+        """
         raise NotImplementedError
 
 
-def gather(source: Source, fetch: FetchConfig, warc: Archive) -> str:
+def gather(source: Source, fetch: FetchConfig, scratch: Path, warc: Archive) -> str:
     """Write all documents into the archive; returns their lines for fetches.jsonl."""
+    scratch.mkdir(exist_ok=True)
     lines, seen = [], set()
-    for found in source.documents(fetch):
+    for found in source.documents(fetch, scratch):
         decision = found.decision
         if decision == "kept" and not found.body:
             decision = "unreadable"

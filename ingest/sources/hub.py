@@ -56,9 +56,9 @@ class HubConfig(Source):
         """With a local folder's name alone."""
         return self.model_copy(update={"dataset": Path(self.dataset).name}) if self._local else self
 
-    def documents(self, fetch: FetchConfig) -> Iterator[Found]:
+    def documents(self, fetch: FetchConfig, scratch: Path) -> Iterator[Found]:
         """A row is a document. Raises DataError if there is no such dataset, split or column."""
-        del fetch
+        del fetch, scratch
         name = Path(self.dataset).name if self._local else self.dataset
         place = f"dataset:{quote(name)}/{quote(self.subset or 'default')}/{quote(self.split)}"
         rows = iter(self._load())

@@ -72,8 +72,9 @@ class WarcConfig(Source):
         """With the files' names alone."""
         return self.model_copy(update={"files": tuple(Path(file).name for file in self.files)})
 
-    def documents(self, fetch: FetchConfig) -> Iterator[Found]:
+    def documents(self, fetch: FetchConfig, scratch: Path) -> Iterator[Found]:
         """Files, then addresses, then what the index names, each in its own order."""
+        del scratch
         taken = 0
         for found in self._all(fetch):
             yield found

@@ -56,9 +56,9 @@ class WikipediaConfig(Source):
         """With the files' names alone."""
         return self.model_copy(update={"dump": tuple(Path(path).name for path in self.dump)})
 
-    def documents(self, fetch: FetchConfig) -> Iterator[Found]:
+    def documents(self, fetch: FetchConfig, scratch: Path) -> Iterator[Found]:
         """Articles in the dump's order; what is no article, or moves elsewhere, is passed over."""
-        del fetch
+        del fetch, scratch
         taken = 0
         for path in files_under(self.dump, ENDINGS, "gather.wikipedia.dump"):
             for page in _pages(path):

@@ -85,8 +85,8 @@ DECISIONS = {
 }
 
 
-def found_in(source: Source) -> list[Found]:
-    return list(source.documents(FetchConfig()))
+def found_in(source: Source, fetch: FetchConfig | None = None) -> list[Found]:
+    return list(source.documents(fetch or FetchConfig(), Path()))
 
 
 def decisions(found: list[Found]) -> dict[str, str]:
@@ -219,7 +219,7 @@ def test_pages_are_looked_up_in_an_index_and_fetched_by_range(site: Site) -> Non
         index=f"http://{HOST}/index", data=f"http://{HOST}/data/", pages=(f"{HOST}/*",)
     )
     polite = FetchConfig(delay_s=0, connect=site.connect)
-    found = list(source.documents(polite))
+    found = found_in(source, polite)
     assert [item.decision for item in found] == ["kept", "http-404", "opt-out", "damaged-index"]
     assert found[0].body == PAGE.format("first").encode()
 
@@ -227,7 +227,7 @@ def test_pages_are_looked_up_in_an_index_and_fetched_by_range(site: Site) -> Non
 def test_an_archive_is_read_from_its_address_in_ranges(site: Site) -> None:
     site.routes["/a.warc.gz"] = ranged(archive())
     source = WarcConfig(urls=(f"http://{HOST}/a.warc.gz",), record_bytes=2000)
-    found = list(source.documents(FetchConfig(delay_s=0, connect=site.connect)))
+    found = found_in(source, FetchConfig(delay_s=0, connect=site.connect))
     assert decisions(found) == DECISIONS
 
 
@@ -353,7 +353,7 @@ class Letters(Source):
     @property
     def wanted(self): return self.count > 0
     def fingerprint(self): return str(self.count)
-    def documents(self, fetch):
+    def documents(self, fetch, scratch):
         for number in range(self.count):
             yield Found(f"letter:{number}", "text/plain", b"Dear reader, this is a letter.")
 """

@@ -31,7 +31,8 @@ class PageTags:
     links: tuple[str, ...]
     """Canonical targets of `<a href>` without rel=nofollow, in page order, no doubles."""
     metas: Mapping[str, str]
-    """`<meta name>` in lower case -> content; same names joined by a comma."""
+    """`<meta name>` in lower case -> content; same names joined by a comma. `rsl`: an RSL licence
+    that a `<link>` names."""
     licence: str | None
     """Address of a rel=license or Creative Commons link."""
 
@@ -90,6 +91,8 @@ def read_tags(page: str, url: str) -> PageTags:
         rels = _text(tag.get("rel")).lower().split()
         if tag.name == "base":
             base = target
+        elif "license" in rels and _text(tag.get("type")).lower() == "application/rsl+xml":
+            _add_meta(metas, "rsl", target)
         elif "license" in rels or LICENCE_LINK.search(target):
             licence = licence or target
         elif tag.name == "a" and "nofollow" not in rels:

@@ -1,19 +1,23 @@
 """Does a page ask not to be used to train a model? Every signal counts, none is weighed.
 
 Read: robots meta tags and X-Robots-Tag (`noai`, `noindex`, `none`), the TDM Reservation Protocol
-(header and meta tag), and in robots.txt the AI agents that the site turns away by name and the
-`ai-train=no` content signal.
+(header and meta tag; its file: ingest.reservations), Content-Signal and AIPREF's Content-Usage
+(header and robots.txt), links to an RSL licence, and in robots.txt the AI agents that the site
+turns away by name.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ingest.robots import Robots
+from ingest.robots import Robots, preferences
 
 __all__ = ["AI_AGENTS", "OptOut", "from_headers", "from_metas", "from_robots"]
 
 WORDS = ("noai", "none", "noindex")
 """`noimageai` speaks of pictures only, `nofollow` of links only."""
+
+RSL_TYPE = "application/rsl+xml"
+"""A page of its own licence: it is not read, and what is not read permits nothing."""
 
 AI_AGENTS = (
     "AI2Bot",
@@ -46,6 +50,12 @@ def from_headers(headers: Iterable[tuple[str, str]], agent: str) -> OptOut | Non
             return OptOut(word, "X-Robots-Tag header")
         if name.lower() == "tdm-reservation" and value.strip() == "1":
             return OptOut("tdm-reservation", "TDM-Reservation header")
+        if name.lower() in ("content-usage", "content-signal"):
+            stated = _stated(preferences(value))
+            if stated:
+                return OptOut(stated, f"{name.title()} header")
+        if name.lower() == "link" and RSL_TYPE in value.lower():
+            return OptOut("rsl", "Link header")
     return None
 
 
@@ -57,16 +67,30 @@ def from_metas(metas: Mapping[str, str], agent: str) -> OptOut | None:
             return OptOut(word, f"meta name={name}")
     if metas.get("tdm-reservation", "").strip() == "1":
         return OptOut("tdm-reservation", "meta name=tdm-reservation")
-    return None
+    return OptOut("rsl", "link rel=license") if "rsl" in metas else None
 
 
 def from_robots(robots: Robots, agent: str, url: str) -> OptOut | None:
     """Refusal of AI training in robots.txt, where our own agent would be let in."""
-    if robots.signal(agent, "ai-train") == "no" or robots.signal(agent, "train-ai") == "n":
+    if robots.signal(agent, "ai-train") == "no":
         return OptOut("ai-train=no", "robots.txt")
+    stated = _stated(robots.usage(agent, url))
+    if stated:
+        return OptOut(stated, "robots.txt")
     for name in AI_AGENTS:
         if robots.names(name) and not robots.allows(name, url):
             return OptOut(name, "robots.txt")
+    return None
+
+
+def _stated(preferences: Mapping[str, str]) -> str | None:
+    """What a Content-Usage or Content-Signal refuses; the general category counts where the
+    special one is not named. draft-ietf-aipref-vocab."""
+    if preferences.get("ai-train") == "no":
+        return "ai-train=no"
+    for category in ("train-ai", "bots"):
+        if category in preferences:
+            return f"{category}=n" if preferences[category] == "n" else None
     return None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-__all__ = ["MAX_BYTES", "Robots", "allowed", "parse"]
+__all__ = ["MAX_BYTES", "Robots", "allowed", "matches", "parse", "preferences", "target_of"]
 
 MAX_BYTES = 500 * 1024
 """RFC 9309, 2.5: a crawler must read at least this much, and need not read more."""
@@ -39,6 +39,8 @@ class Group:
     rules: list[tuple[bool, str]] = field(default_factory=list)
     crawl_delay: float | None = None
     signals: dict[str, str] = field(default_factory=dict)
+    usages: list[tuple[str, str, str]] = field(default_factory=list)
+    """Of Content-Usage: (pattern of paths, category, preference)."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Robots:
 
     groups: tuple[Group, ...]
     sitemaps: tuple[str, ...]
+    licences: tuple[str, ...] = ()
+    """Addresses of RSL documents."""
 
     def names(self, user_agent: str) -> bool:
         """Does the file address this agent by its own name (and not by `*`)?"""
@@ -60,11 +64,11 @@ class Robots:
 
     def allows(self, user_agent: str, url: str) -> bool:
         """May `user_agent` fetch `url`? robots.txt itself always may be fetched."""
-        target = _target(url)
+        target = target_of(url)
         if target == "/robots.txt":
             return True
         rules = [rule for group in self.groups_for(user_agent) for rule in group.rules]
-        hits = [(len(pattern), allow) for allow, pattern in rules if _matches(pattern, target)]
+        hits = [(len(pattern), allow) for allow, pattern in rules if matches(pattern, target)]
         return max(hits)[1] if hits else True
 
     def crawl_delay(self, user_agent: str) -> float | None:
@@ -79,6 +83,17 @@ class Robots:
         return "no" if "no" in values else next((value for value in values if value), None)
 
 
+    def usage(self, user_agent: str, url: str) -> dict[str, str]:
+        """Category -> preference (`y` or `n`) that Content-Usage states for `url`: the longest
+        matching path counts. draft-ietf-aipref-attach."""
+        target, best = target_of(url), dict[str, tuple[int, str]]()
+        for group in self.groups_for(user_agent):
+            for pattern, name, value in group.usages:
+                if matches(pattern, target) and len(pattern) >= best.get(name, (0, ""))[0]:
+                    best[name] = len(pattern), value
+        return {name: value for name, (_, value) in best.items()}
+
+
 def allowed(robots_txt: bytes, user_agent: str, url: str) -> bool:
     """May `user_agent` (product token or whole header) fetch `url` (percent-encoded)?"""
     return parse(robots_txt).allows(user_agent, url)
@@ -88,6 +103,7 @@ def parse(robots_txt: bytes) -> Robots:
     """Read a robots.txt of any quality; what is not understood is passed over."""
     groups: list[Group] = []
     sitemaps: list[str] = []
+    licences: list[str] = []
     open_group: Group | None = None
     for raw in robots_txt[:MAX_BYTES].removeprefix(b"\xef\xbb\xbf").splitlines():
         key, value = _key_value(raw[:MAX_LINE].decode("utf-8", "replace"))
@@ -98,9 +114,11 @@ def parse(robots_txt: bytes) -> Robots:
             open_group.agents.append("*" if _is_star(value) else _product(value))
         elif key in SITEMAP_KEYS and value:
             sitemaps.append(value)
+        elif key == "license" and value:
+            licences.append(value)
         elif open_group is not None:
             _add_rule(open_group, key, value)
-    return Robots(tuple(groups), tuple(sitemaps))
+    return Robots(tuple(groups), tuple(sitemaps), tuple(licences))
 
 
 def _add_rule(group: Group, key: str, value: str) -> None:
@@ -112,10 +130,18 @@ def _add_rule(group: Group, key: str, value: str) -> None:
             group.rules.append((True, pattern[: pattern.rindex("/") + 1] + "$"))
     elif key == "crawl-delay" and re.fullmatch(r"\d{1,6}(\.\d*)?", value):
         group.crawl_delay = float(value)
-    elif key in ("content-signal", "content-usage"):
-        for pair in value.split(","):
-            name, _, setting = pair.partition("=")
-            group.signals[name.strip().lower()] = setting.strip().lower()
+    elif key == "content-signal":
+        group.signals |= preferences(value)
+    elif key == "content-usage":
+        path, space, rest = value.partition(" ") if value.startswith("/") else ("/", " ", value)
+        stated = preferences(rest if space else "")
+        group.usages += [(_encode(path), name, setting) for name, setting in stated.items()]
+
+
+def preferences(value: str) -> dict[str, str]:
+    """`a=y, b=n` as a dict in lower case; parameters after a `;` are passed over."""
+    pairs = (piece.partition(";")[0].partition("=") for piece in value.lower().split(","))
+    return {name.strip(): setting.strip() for name, _, setting in pairs if name.strip()}
 
 
 def _key_value(line: str) -> tuple[str, str]:
@@ -136,7 +162,8 @@ def _product(agent: str) -> str:
     return found.group().lower() if found else ""
 
 
-def _target(url: str) -> str:
+def target_of(url: str) -> str:
+    """Path and query of an address, as patterns are matched against it."""
     parts = urlsplit(url)
     path = parts.path if parts.path.startswith("/") else "/" + parts.path
     return _upper(f"{path}?{parts.query}" if parts.query else path)
@@ -160,8 +187,11 @@ def _literals(pattern: str) -> tuple[bool, tuple[str, ...]]:
     return anchored, tuple((pattern[:-1] if anchored else pattern).split("*"))
 
 
-def _matches(pattern: str, target: str) -> bool:
-    """Greedy-free wildcard match in O(pattern x target): a regex could be made to explode."""
+def matches(pattern: str, target: str) -> bool:
+    """Does a pattern with `*` and `$` match the start of `target`?
+
+    Greedy-free, in O(pattern x target): a regex could be made to explode.
+    """
     if not pattern:
         return False
     anchored, (first, *rest) = _literals(pattern)

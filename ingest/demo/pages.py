@@ -20,12 +20,31 @@ Disallow: /private/
 Disallow: /drafts/*.html$
 Disallow: /search
 Allow: /private/open.html
+Content-Usage: /columns/ train-ai=n
 
 User-agent: GPTBot
 User-agent: CCBot
 Disallow: /members/
 
 Sitemap: http://{host}/sitemap.xml
+License: http://{host}/license.xml
+"""
+TDMREP = b"""[
+  {"location": "/", "tdm-reservation": 0},
+  {"location": "/reserved/*", "tdm-reservation": 1}
+]
+"""
+AI_TXT = b"""User-Agent: *
+Disallow: /studio/
+Disallow: *.jpg
+"""
+RSL = b"""<?xml version="1.0" encoding="UTF-8"?>
+<rsl xmlns="https://rslstandard.org/rsl">
+  <content url="/"><license><permits type="usage">all</permits></license></content>
+  <content url="/licensed/"><license>
+    <permits type="usage">search</permits><prohibits type="usage">ai-train</prohibits>
+  </license></content>
+</rsl>
 """
 
 
@@ -55,6 +74,12 @@ def build(pages: list[Planned], seed: int) -> Table:
             ROBOTS.format(host=host).encode(), headers={"Content-Type": "text/plain"}
         )
         table[host, "/sitemap.xml"] = _sitemap(own)
+        for path, body, kind in (
+            ("/.well-known/tdmrep.json", TDMREP, "application/json"),
+            ("/ai.txt", AI_TXT, "text/plain"),
+            ("/license.xml", RSL, "application/rsl+xml"),
+        ):
+            table[host, path] = Answer(body, headers={"Content-Type": kind})
     return table
 
 

@@ -22,9 +22,26 @@ SIGNALS: dict[str, tuple[str, dict[str, str]]] = {
     "header-noai": ("", {"X-Robots-Tag": "noai"}),
     "header-noindex": ("", {"X-Robots-Tag": "noindex, nofollow"}),
     "header-tdm": ("", {"TDM-Reservation": "1"}),
+    "header-content-usage": ("", {"Content-Usage": "bots=y, train-ai=n"}),
+    "header-content-signal": ("", {"Content-Signal": "search=yes, ai-train=no"}),
+    "header-rsl": ("", {"Link": '</terms.xml>; rel="license"; type="application/rsl+xml"'}),
+    "link-rsl": ('<link rel="license" type="application/rsl+xml" href="/terms.xml">\n', {}),
     "robots-ai-agent": ("", {}),
+    "robots-content-usage": ("", {}),
+    "site-tdmrep": ("", {}),
+    "site-ai-txt": ("", {}),
+    "site-rsl": ("", {}),
 }
 """Ways to refuse training -> (tags for the head, response headers)."""
+
+FOLDERS = {
+    "robots-ai-agent": "members",
+    "robots-content-usage": "columns",
+    "site-tdmrep": "reserved",
+    "site-ai-txt": "studio",
+    "site-rsl": "licensed",
+}
+"""Where the pages lie of which robots.txt or a file beside it speaks; others are essays."""
 
 SHARES = {
     "exact-duplicate": 0.03, "near-duplicate": 0.04, "disallowed": 0.03, "opt-out": 0.04,
@@ -111,7 +128,7 @@ def _special(
             yield _page(host, places[index % 3], kind, article, draw)
         elif kind == "opt-out":
             signal = list(SIGNALS)[index % len(SIGNALS)]
-            folder = "members" if signal == "robots-ai-agent" else "essays"
+            folder = FOLDERS.get(signal, "essays")
             yield replace(_page(host, folder, kind, article, draw), signal=signal)
         else:
             accents = "Café Zoë, Señor Nuñez & Übermut — déjà vu."

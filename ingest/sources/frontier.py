@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS targets (
   hops INTEGER NOT NULL, record TEXT);
 CREATE INDEX IF NOT EXISTS by_round ON targets (round);
 CREATE TABLE IF NOT EXISTS robots (origin TEXT PRIMARY KEY, verdict TEXT NOT NULL, body BLOB);
+CREATE TABLE IF NOT EXISTS reservations (origin TEXT PRIMARY KEY, files TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 
@@ -123,6 +124,18 @@ class Frontier:
     def set_robots(self, origin: str, verdict: str, body: bytes) -> None:
         """Store an origin's robots.txt (part of the open transaction)."""
         self._db.execute("INSERT OR REPLACE INTO robots VALUES (?, ?, ?)", (origin, verdict, body))
+
+    def reservations(self, origin: str) -> dict[str, bytes]:
+        """Stored files, by name, in which an origin may refuse training."""
+        query = "SELECT files FROM reservations WHERE origin = ?"
+        row = self._db.execute(query, (origin,)).fetchone()
+        files = json.loads(row[0]) if row else {}
+        return {name: text.encode("latin-1") for name, text in files.items()}
+
+    def set_reservations(self, origin: str, files: dict[str, bytes]) -> None:
+        """Store those files (part of the open transaction)."""
+        text = json.dumps({name: body.decode("latin-1") for name, body in files.items()})
+        self._db.execute("INSERT OR REPLACE INTO reservations VALUES (?, ?)", (origin, text))
 
     def robots_count(self) -> dict[str, int]:
         """How many origins gave which verdict."""

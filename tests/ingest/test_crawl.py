@@ -10,10 +10,13 @@ from commonroot.errors import DataError
 from ingest import gather
 from ingest.archive import Stored, read_archive
 from ingest.gather import GatherConfig
+from ingest.reservations import AI_TXT, TDMREP
 from ingest.sources.files import FilesConfig
 from ingest.sources.web import WebConfig
 from tests.ingest.webserver import HOST, Site
 
+FILES = (TDMREP, AI_TXT)
+"""In which a site may refuse training: asked for once, after robots.txt."""
 PARAGRAPH = "<p>" + "Rivers carry sand and stones from the hills to the sea. " * 5 + "</p>"
 
 
@@ -50,6 +53,7 @@ def test_links_are_followed_and_rules_obeyed(site: Site, tmp_path: Path) -> None
     gather.run(_config(site, max_depth=2), tmp_path)
     assert set(site.seen) == {
         "/robots.txt",
+        *FILES,
         "/",
         "/a",
         "/a/deep",
@@ -111,7 +115,7 @@ def test_budgets_cut_at_the_same_place_whatever_the_threads(site: Site, tmp_path
         site.seen.clear()
         config = _config(site, max_pages=11, threads=threads)
         web = gather.run(config, tmp_path / str(threads))
-        assert sorted(site.seen) == sorted(["/robots.txt", "/", *paths[:10]])
+        assert sorted(site.seen) == sorted(["/robots.txt", *FILES, "/", *paths[:10]])
         assert web.metrics["not_fetched"] == 20
         lines = (web.path / gather.FETCHES).read_bytes()
         digests.add(lines)
@@ -228,3 +232,43 @@ def test_a_folder_of_documents(tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(dict(web.manifest))
     with pytest.raises(DataError, match="holds no"):
         gather.run(GatherConfig(files=FilesConfig(folder=str(tmp_path / "none"))), tmp_path / "r2")
+
+
+def test_a_site_s_files_refuse_before_anything_is_asked(site: Site, tmp_path: Path) -> None:
+    robots = f"User-agent: *\nAllow: /\nLicense: http://{HOST}/terms.xml".encode()
+    reserved = b'[{"location": "/reserved/", "tdm-reservation": 1}]'
+    site.routes |= {
+        "/robots.txt": (200, {"Content-Type": "text/plain"}, robots),
+        TDMREP: (200, {"Content-Type": "application/json"}, reserved),
+        AI_TXT: (200, {"Content-Type": "text/plain"}, b"User-Agent: *\nDisallow: /studio/"),
+        "/": _link("/reserved/a", "/studio/b", "/open/c"),
+        "/open/c": PARAGRAPH,
+        "/terms.xml": (
+            200,
+            {"Content-Type": "application/rsl+xml"},
+            b'<rsl><content url="/open/"><license/></content></rsl>',
+        ),
+    }
+    gather.run(_config(site), tmp_path / "run")
+    said = {
+        path: (record["decision"], (record["opt_out"] or {}).get("where"))
+        for path, record in _fetches(tmp_path / "run").items()
+    }
+    assert said == {
+        "/": ("kept", None),
+        "/reserved/a": ("opt-out-site", TDMREP),
+        "/studio/b": ("opt-out-site", AI_TXT),
+        "/open/c": ("kept", None),
+    }
+    assert not {"/reserved/a", "/studio/b"} & set(site.seen)
+
+
+def test_a_licence_that_is_named_and_not_there_permits_nothing(site: Site, tmp_path: Path) -> None:
+    robots = f"License: http://{HOST}/terms.xml".encode()
+    site.routes |= {
+        "/robots.txt": (200, {"Content-Type": "text/plain"}, robots),
+        "/": PARAGRAPH,
+    }
+    with pytest.raises(DataError, match="1 opt-out-site"):
+        gather.run(_config(site), tmp_path / "run")
+    assert "/" not in site.seen

@@ -18,6 +18,7 @@ from ingest.archive import Stored, read_archive
 from ingest.demo.plan import SIGNALS, plan
 from ingest.demo.score import main_text_f1
 
+OPT_OUTS = ("opt-out", "opt-out-robots", "opt-out-site")
 Demo = tuple[Path, Artifact, Artifact]
 
 
@@ -56,7 +57,7 @@ def test_no_refusing_page_is_in_archive_or_corpus(demo: Demo) -> None:
     for item in read_archive(web.path / gather.ARCHIVE):
         assert isinstance(item, Stored)
         assert item.url not in refusing or item.body == b""
-    decided = sum(web.metrics["decisions"].get(name, 0) for name in ("opt-out", "opt-out-robots"))
+    decided = sum(web.metrics["decisions"].get(name, 0) for name in OPT_OUTS)
     assert decided == len(refusing)
 
 

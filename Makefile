@@ -26,7 +26,7 @@ export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run ingest pretrain federate compare release report verify \
-        generate publish server client register submit plan lint test test-fast bench clean
+        generate trace publish server client register submit plan lint test test-fast bench clean
 
 help:  ## this text
 	@echo "make TARGET [CONFIG=$(CONFIG)] [RUN=$(RUN)] [SET='table.key=value …']"
@@ -74,6 +74,9 @@ verify: setup  ## recheck every hash, back to the URLs
 
 generate: setup  ## PROMPT="…": continue a prompt with the released model
 	@$(CR) generate "$(PROMPT)" --run $(RUN)
+
+trace: setup  ## TOKENS=first:last (or URL=…): from the corpus back to pages, records, decisions
+	@$(CR) trace --run $(RUN) $(if $(TOKENS),--tokens $(TOKENS)) $(if $(URL),--url "$(URL)")
 
 publish: setup  ## REPO=name/model: list what would be uploaded; PUSH=1 uploads it
 	HF_HUB_OFFLINE=$(if $(filter 1,$(PUSH)),0,1) $(CR) publish --repo "$(REPO)" --run $(RUN) $(if $(filter 1,$(PUSH)),--push)

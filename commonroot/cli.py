@@ -108,6 +108,24 @@ def verify(path: Annotated[Path, typer.Argument(help="A run or a release folder.
 
 
 @app.command()
+def trace(
+    run: Run = RUN_DIR,
+    tokens: Annotated[str, typer.Option(help="first:last, as pretraining counts them.")] = "",
+    url: Annotated[str, typer.Option(help="Address of a document.")] = "",
+    words: Annotated[str, typer.Option(help="Words that stand in it.")] = "",
+    split: Annotated[str, typer.Option(help="train or heldout.")] = "train",
+) -> None:
+    """From a place of the corpus back to URL, archive record, licence and decisions."""
+    from pretrain.trace import parse_range
+    from pretrain.trace import trace as find
+
+    if not (tokens or url or words):
+        raise UsageError("say what to trace: --tokens first:last, --url or --words")
+    for row in find(run, parse_range(tokens) if tokens else None, url, words, split):
+        print(json.dumps(row, ensure_ascii=False))
+
+
+@app.command()
 def generate(
     prompt: str,
     run: Run = RUN_DIR,

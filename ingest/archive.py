@@ -15,7 +15,15 @@ from urllib.parse import urlsplit
 
 from ingest.fetch import Response
 
-__all__ = ["HOP_HEADERS", "Archive", "Damaged", "Stored", "next_member", "read_archive"]
+__all__ = [
+    "HOP_HEADERS",
+    "Archive",
+    "Damaged",
+    "Stored",
+    "next_member",
+    "read_archive",
+    "read_record",
+]
 
 HOP_HEADERS = ("transfer-encoding", "content-encoding", "content-length", "connection")
 GZIP_MAGIC = b"\x1f\x8b\x08"
@@ -147,6 +155,15 @@ def read_archive(path: Path) -> Iterator[Stored | Damaged]:
                 yield Damaged(bad, type(error).__name__)
             whole = False
             offset = next_member(path, bad + 1)
+
+
+def read_record(path: Path, offset: int) -> Stored | None:
+    """The response or resource that starts at `offset`; None if there is none to be read."""
+    try:
+        reached, stored = next(_records(path, offset))
+    except Exception:  # whatever a decoder raises
+        return None
+    return stored if reached == offset else None
 
 
 def _records(path: Path, offset: int) -> Iterator[tuple[int, Stored | None]]:

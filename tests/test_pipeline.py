@@ -1,6 +1,7 @@
 """The whole path through the command, as a user sees it: what is there, and what is nowhere."""
 
 import gzip
+import itertools
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -241,6 +243,48 @@ def test_generate_continues_the_prompt(whole: Finished) -> None:
     assert said.startswith("The country is")
     assert len(said) > len("The country is") + 10
     assert call(*words, "--seed", "1").stdout != said
+
+
+def test_any_token_of_the_corpus_is_traced_to_its_page(whole: Finished) -> None:
+    rows = traced(whole, "--tokens", "5000:7000")
+    assert rows[0]["tokens"][0] <= 5000 < rows[0]["tokens"][1]
+    assert rows[-1]["tokens"][0] < 7000 <= rows[-1]["tokens"][1]
+    for row, later in itertools.pairwise(rows):
+        assert row["tokens"][1] == later["tokens"][0]
+    for row in rows:
+        assert row["sha256_holds"]
+        record = row["record"]
+        assert (record["found"], record["status"]) == (True, 200)
+        assert ["Content-Type", "text/html; charset=utf-8"] in record["headers"]
+        with open(whole.path / record["file"], "rb") as file:
+            file.seek(record["offset"])
+            with gzip.open(file) as unpacked:
+                assert row["url"].encode() in unpacked.read(2000)
+    (alone,) = traced(whole, "--url", rows[0]["url"])
+    assert alone == rows[0]
+    with pytest.raises(AssertionError):
+        traced(whole, "--split", "heldout", "--url", rows[0]["url"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--tokens", "9:3"), "write it as first:last"),
+        (("--tokens", "900000000:900000001"), r"it has [\d,]+ tokens"),
+        (("--split", "middle", "--words", "the"), "train or heldout"),
+        ((), "say what to trace"),
+    ],
+)
+def test_what_cannot_be_traced_is_one_line(
+    whole: Finished, options: tuple[str, ...], words: str
+) -> None:
+    done = refused("trace", "--run", whole.path, *options)
+    assert re.search(words, done)
+
+
+def traced(whole: Finished, *options: str) -> list[dict[str, Any]]:
+    said = call("trace", "--run", whole.path, *options).stdout
+    return [json.loads(line) for line in said.splitlines()]
 
 
 def test_publish_lists_what_would_go(whole: Finished) -> None:

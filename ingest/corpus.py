@@ -86,8 +86,9 @@ def card(metrics: dict[str, Any]) -> str:
         + COLUMNS
         + "\n## What was dropped\n\n" + _markdown("reason", metrics["dropped"])
         + "\n## Personal data replaced\n\n" + _markdown("kind", metrics["pii"])
-        + "\nOnly what has a form is found: mail addresses, telephone, IP, IBAN and card numbers; "
-        + "names and postal addresses are not.\n"
+        + "\nOnly what has a form is found: mail addresses, telephone, IP, IBAN and card numbers, "
+        + "identity numbers of 13 countries, keys and tokens of known makers; names and postal "
+        + "addresses are not.\n"
     )
 
 

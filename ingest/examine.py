@@ -30,7 +30,8 @@ class ExamineConfig(Section):
     min_language_score: float = Field(default=0.6, ge=0.0, le=1.0)
     """Smallest probability of the language."""
     redact_pii: bool = True
-    """Replace mail addresses, telephone, IP, IBAN and card numbers by typed tokens."""
+    """Replace mail addresses, telephone, IP, IBAN, card and identity numbers, and keys by typed
+    tokens."""
     quality: QualityConfig = Field(default_factory=QualityConfig)
     """Thresholds of the quality rules."""
 

@@ -67,3 +67,83 @@ def test_long_input_is_linear() -> None:
         "(2" * 90_000,
     ):
         redact(text)
+
+
+IDS = {
+    "US": "123-45-6789",
+    "GB": "AB 12 34 56 C",
+    "ES": "12345678Z",
+    "ES, foreigner": "X-1234567-L",
+    "IT": "RSSMRA85T10A562S",
+    "FR": "2 55 08 14 168 025 38",
+    "BR": "111.444.777-35",
+    "SE": "811218-9876",
+    "FI": "131052-308T",
+    "IN": "2341 2341 2346",
+    "CN": "11010519491231002X",
+    "KR": "971013-9019902",
+    "MX": "BOXW310820HNERXN09",
+    "DE": "36 574 261 809",
+}
+"""Specimens that the issuers or manuals print; they are nobody's."""
+
+
+@pytest.mark.parametrize("value", IDS.values(), ids=IDS.keys())
+def test_identity_numbers_are_found_and_slips_are_not(value: str) -> None:
+    assert redact(f"His number was {value}, she said.") == (
+        "His number was [ID], she said.",
+        {"ID": 1},
+    )
+    place = max(index for index, char in enumerate(value[:-1]) if char.isdigit())
+    other = str((int(value[place]) + 1) % 10)
+    wrong = value[:place] + other + value[place + 1 :]
+    if value not in (IDS["US"], IDS["GB"]):  # these carry no check
+        assert "ID" not in redact(f"His number was {wrong}, she said.")[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "000-12-3456 and 666-12-3456",
+        "section 123-45-678, part 1234-56-7890",
+        "on 811299-9876",
+        "111.111.111-11",
+        "BG 12 34 56 A",
+        "ORDER85T10A562",
+    ],
+)
+def test_figures_that_only_look_like_identity_numbers(text: str) -> None:
+    assert "ID" not in redact(text)[1]
+
+
+def secret(alphabet: str, length: int) -> str:
+    return "".join(random.Random(length).choices(alphabet, k=length))
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+KEYS = {
+    "AWS": "AKIA" + secret("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16),
+    "GitHub": "ghp_" + secret(LETTERS, 36),
+    "GitLab": "glpat-" + secret(LETTERS, 20),
+    "Slack": "xoxb-" + secret("0123456789", 12) + "-" + secret(LETTERS, 24),
+    "Google": "AIza" + secret(LETTERS, 35),
+    "Stripe": "sk_live_" + secret(LETTERS, 24),
+    "provider": "sk-proj-" + secret(LETTERS, 40),
+    "token": "eyJ" + ".eyJ".join(secret(LETTERS, n) for n in (20, 30)) + "." + secret(LETTERS, 43),
+    "PEM": "-----BEGIN RSA PRIVATE KEY-----\n"
+    + secret(LETTERS, 300)
+    + "\n-----END RSA PRIVATE KEY-----",
+}
+
+
+@pytest.mark.parametrize("value", KEYS.values(), ids=KEYS.keys())
+def test_keys_are_found(value: str) -> None:
+    assert redact(f"export KEY={value}\nand so on") == (
+        "export KEY=[KEY]\nand so on",
+        {"KEY": 1},
+    )
+
+
+def test_placeholders_are_no_keys() -> None:
+    for text in ("sk_live_" + "x" * 24, "AKIA" + "X" * 16, "a sk-8 road", "ghp_short"):
+        assert redact(text) == (text, {})

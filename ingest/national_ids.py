@@ -1,0 +1,171 @@
+"""Identity numbers that states give to people, told from other figures by form and check digits.
+
+Only numbers that carry a check of their own, or a form that little else has, are found: a bare row
+of nine digits is not, though in some countries it is one. Forms and checks as published by the
+issuers; https://arthurdejong.org/python-stdnum/ documents them in one place.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import date
+
+__all__ = ["PATTERN", "country_of"]
+
+LETTER_OF_DNI = "TRWAGMYFPDXBNJZSQVHLCKE"
+ODD_OF_CODICE = dict(
+    zip(
+        "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+        (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 1, 0, 5, 7, 9, 13, 15, 17, 19, 21,
+         2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23),
+        strict=True,
+    )
+)
+CURP_ALPHABET = "0123456789ABCDEFGHIJKLMNÑOPQRSTUVWXYZ"
+DIHEDRAL = (
+    "0123456789", "1234067895", "2340178956", "3401289567", "4012395678",
+    "5987604321", "6598710432", "7659821043", "8765932104", "9876543210",
+)
+"""Multiplication in D5, for Verhoeff's check."""
+TURNS = (
+    "0123456789", "1576283094", "5803796142", "8916043527",
+    "9453126870", "4286573901", "2793806415", "7046913258",
+)
+
+
+def _digits(text: str) -> list[int]:
+    return [int(char) for char in text if char.isdigit()]
+
+
+def _weighted(digits: list[int], weights: tuple[int, ...]) -> int:
+    return sum(d * w for d, w in zip(digits, weights, strict=False))
+
+
+def _is_date(year: int, month: int, day: int) -> bool:
+    try:
+        date(year, month, day)
+    except ValueError:
+        return False
+    return True
+
+
+def _us(text: str) -> bool:
+    area, group, serial = text.split(text[3])
+    return area not in ("000", "666") and area < "900" and group != "00" and serial != "0000"
+
+
+def _gb(text: str) -> bool:
+    return text.replace(" ", "")[:2] not in ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ")
+
+
+def _es(text: str) -> bool:
+    plain = text.replace("-", "").replace(" ", "").replace(".", "")
+    number = int(plain[:-1].replace("X", "0").replace("Y", "1").replace("Z", "2"))
+    return LETTER_OF_DNI[number % 23] == plain[-1]
+
+
+def _it(text: str) -> bool:
+    total = 0
+    for place, char in enumerate(text[:15]):
+        even = int(char) if char.isdigit() else ord(char) - 65
+        total += even if place % 2 else ODD_OF_CODICE[char]
+    return chr(65 + total % 26) == text[15]
+
+
+def _fr(text: str) -> bool:
+    plain = text.replace(" ", "")
+    number = plain[:13].replace("2A", "19").replace("2B", "18")
+    return number.isdigit() and 97 - int(number) % 97 == int(plain[13:])
+
+
+def _br(text: str) -> bool:
+    digits = _digits(text)
+    if len(set(digits)) == 1:
+        return False
+    for length in (9, 10):
+        weights = tuple(range(length + 1, 1, -1))
+        if _weighted(digits[:length], weights) * 10 % 11 % 10 != digits[length]:
+            return False
+    return True
+
+
+def _se(text: str) -> bool:
+    digits = _digits(text)[-10:]
+    day = digits[4] * 10 + digits[5]
+    whole = _is_date(2000 + digits[0] * 10 + digits[1], digits[2] * 10 + digits[3], day % 60)
+    doubled = (d * 2 - 9 * (d > 4) for d in digits[0::2])
+    return whole and (sum(doubled) + sum(digits[1::2])) % 10 == 0
+
+
+def _in(text: str) -> bool:
+    check = 0
+    for place, digit in enumerate(reversed(_digits(text))):
+        check = int(DIHEDRAL[check][int(TURNS[place % 8][digit])])
+    return check == 0
+
+
+def _cn(text: str) -> bool:
+    digits = _digits(text[:17])
+    weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+    born = _is_date(int(text[6:10]), int(text[10:12]), int(text[12:14]))
+    return born and "10X98765432"[_weighted(digits, weights) % 11] == text[17].upper()
+
+
+def _kr(text: str) -> bool:
+    digits = _digits(text)
+    sums = _weighted(digits[:12], (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5))
+    return _is_date(2000 + digits[0] * 10 + digits[1], digits[2] * 10 + digits[3],
+                    digits[4] * 10 + digits[5]) and (11 - sums % 11) % 10 == digits[12]
+
+
+def _mx(text: str) -> bool:
+    total = sum((18 - place) * CURP_ALPHABET.index(char) for place, char in enumerate(text[:17]))
+    return (10 - total % 10) % 10 == int(text[17])
+
+
+def _fi(text: str) -> bool:
+    check = int(text[:6] + text[7:10]) % 31
+    month, day = int(text[2:4]), int(text[:2])
+    return _is_date(2000, month, day) and "0123456789ABCDEFHJKLMNPRSTUVWXY"[check] == text[10]
+
+
+def _de(text: str) -> bool:
+    """The tax number of eleven digits, written in its groups: ISO 7064, mod 11, 10."""
+    digits = _digits(text)
+    product = 10
+    for digit in digits[:10]:
+        product = ((digit + product) % 10 or 10) * 2 % 11
+    return digits[0] != 0 and (11 - product) % 10 == digits[10]
+
+
+FORMS: dict[str, tuple[str, Callable[[str], bool]]] = {
+    "US": (r"\d{3}-\d{2}-\d{4}", _us),
+    "GB": (r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]", _gb),
+    "ES": (r"(?:\d{2}\.?\d{3}\.?\d{3}|[XYZ]-?\d{7})-?[A-HJ-NP-TV-Z]", _es),
+    "IT": (r"[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z]", _it),
+    "FR": (r"[12] ?\d{2} ?(?:0[1-9]|1[0-2]|[2-9]\d) ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}", _fr),
+    "BR": (r"\d{3}\.\d{3}\.\d{3}-\d{2}", _br),
+    "SE": (r"(?:19|20)?\d{6}[-+]\d{4}", _se),
+    "FI": (r"\d{6}[-+A-FU-Y]\d{3}[0-9A-FHJ-NPR-Y]", _fi),
+    "IN": (r"[2-9]\d{3} \d{4} \d{4}", _in),
+    "CN": (r"[1-9]\d{5}(?:19|20)\d{9}[\dXx]", _cn),
+    "KR": (r"\d{6}-\d{7}", _kr),
+    "MX": (r"[A-Z]{4}\d{6}[HM][A-Z]{5}[A-Z0-9]\d", _mx),
+    "DE": (r"\d{2} \d{3} \d{3} \d{3}", _de),
+}
+PATTERN = re.compile(
+    r"(?<![\w.,/-])(?:"
+    + "|".join(f"(?P<{country}>{form})" for country, (form, _) in FORMS.items())
+    + r")(?![\w/-]|[.,]\d)"
+)
+
+
+def country_of(match: re.Match[str]) -> str | None:
+    """Whose number a match of PATTERN is, None if its check fails.
+
+    Where forms overlap, each country's check is asked.
+    """
+    text = match.group()
+    for country, (form, holds) in FORMS.items():
+        if re.fullmatch(form, text) and holds(text):
+            return country
+    return None

@@ -33,6 +33,15 @@ def line_1(result: Result, work: Path, quick: bool = False) -> None:
         "ratios": seen["ratios"],
         "union": {arm: spread[arm]["union_bpb"] for arm in spread},
         "iid_minus_matched_updates": control,
+        "iid_minus_matched_updates_of_plain_steps": seen["iid_minus_matched_updates_plain"],
+        "iid_minus_natural": [
+            one - other
+            for one, other in zip(
+                spread["federated_iid"]["union_bpb"]["values"],
+                spread["federated"]["union_bpb"]["values"],
+                strict=True,
+            )
+        ],
         "twice_the_seed_spread": noise,
         "private_tokens": seen["federated"]["tokens"],
     }
@@ -49,9 +58,8 @@ def line_2(result: Result, work: Path, quick: bool = False) -> None:
     rows = [row for seed in seeds for row in _newcomers(work / f"seed-{seed}", seed, quick)]
     wins = [row["personalised"] < min(row["local_only"], row["local_only_long"]) for row in rows]
     mean = seen["personalised"]["own_bpb"]
-    better = {
-        arm: mean < seen[arm]["own_bpb"] for arm in ("centralised_matched_updates", "centralised")
-    }
+    central = [arm for arm in seen["spread"] if arm.startswith("centralised")]
+    better = {arm: mean < seen[arm]["own_bpb"] for arm in central}
     value = {
         "personalised_beats_local": seen["personalised_beats_local"],
         "clients": seen["clients"],

@@ -5,7 +5,6 @@ again. Limits hold whatever the server does: total time, bytes after decompressi
 """
 
 import email.utils
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from commonroot.config import Section
 from commonroot.errors import FetchError
 from ingest.guard import AddressRefused, GuardedAdapter, stop_at
 from ingest.links import host_key
+from ingest.pace import Pace
 
 __all__ = ["HTML_TYPES", "XML_TYPES", "FetchConfig", "FetchFailed", "Fetcher", "Response"]
 
@@ -41,7 +41,8 @@ class FetchConfig(Section):
     contact: str = ""
     """Mail address or page in the User-Agent, so that a site's owner can reach whoever crawls."""
     delay_s: float = Field(default=1.0, ge=0.0, le=3600.0)
-    """Seconds between requests to one host; a longer Crawl-delay of the site is obeyed."""
+    """Least seconds between requests to one host; a longer Crawl-delay of the site is obeyed, and a
+    slow or busy host is asked more slowly (ingest.pace)."""
     deadline_s: float = Field(default=30.0, gt=0.0, le=3600.0)
     """Seconds for one request altogether, however slowly bytes arrive."""
     max_crawl_delay_s: float = Field(default=60.0, ge=0.0)
@@ -120,8 +121,7 @@ class Fetcher:
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, GuardedAdapter(config.connect, threads))
-        self._next: dict[str, float] = {}
-        self._lock = threading.Lock()
+        self._pace = Pace()
 
     def close(self) -> None:
         """Close all connections."""
@@ -149,7 +149,8 @@ class Fetcher:
         wanted = _Wanted(url, types, dict(headers), most_bytes or self.config.page_bytes)
         for attempt in range(self.config.retries + 1):
             last = attempt == self.config.retries
-            self._wait_turn(url, self.delay(url, crawl_delay))
+            self._pace.wait(host_key(url), self.delay(url, crawl_delay))
+            started = time.monotonic()
             try:
                 response = self._once(wanted)
             except FetchFailed as error:
@@ -157,6 +158,7 @@ class Fetcher:
                     raise
                 time.sleep(0.2 * 2**attempt)
                 continue
+            self._pace.note(host_key(url), time.monotonic() - started, response.status)
             pause = self._pause(response, attempt)
             if last or pause is None:
                 return response
@@ -169,13 +171,6 @@ class Fetcher:
         asked = _retry_after(response.header("Retry-After"))
         pause = 0.5 * 2**attempt if asked is None else asked
         return pause if pause <= self.config.retry_after_s else None
-
-    def _wait_turn(self, url: str, delay: float) -> None:
-        host = host_key(url)
-        with self._lock:
-            start = max(time.monotonic(), self._next.get(host, 0.0))
-            self._next[host] = start + delay
-        time.sleep(max(0.0, start - time.monotonic()))
 
     def _once(self, wanted: "_Wanted") -> Response:
         url = wanted.url

@@ -29,6 +29,7 @@ from commonroot.verify import source_lines
 from ingest import gather
 from ingest.archive import Damaged, Stored, read_archive
 from ingest.corpus import card, report_fragment, write_split
+from ingest.decontaminate import DecontaminateConfig, Evaluations
 from ingest.dedup import exact_key, near_duplicate_groups
 from ingest.examine import ExamineConfig, Finding, Job, examine
 from ingest.isolate import Limits, Lost, run_isolated
@@ -45,6 +46,8 @@ class CleanConfig(ExamineConfig):
     near_duplicates: float = Field(default=0.7, gt=0.0, le=1.0)
     """Estimated Jaccard similarity of 5-word shingles from which on two texts are one; 1 keeps all
     but equal ones."""
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
+    """Public evaluation sets that the corpus must not hold."""
     heldout: float = Field(default=0.05, gt=0.0, lt=1.0)
     """Share of the kept texts, chosen by their hash, that no training ever sees."""
     page_cpu_s: int = Field(default=10, ge=1)
@@ -58,15 +61,33 @@ class CleanConfig(ExamineConfig):
 def run(config: CleanConfig, run_dir: Path) -> Artifact:
     """Build `run_dir/2-corpus` from `run_dir/1-web`. Raises DataError if nothing is left."""
     web = load_artifact(run_dir / gather.FOLDER, gather.KIND)
+    resolved = _resolve(config)
     return build_artifact(
-        run_dir / FOLDER, KIND, [web], config, lambda work: _clean(config, web, work)
+        run_dir / FOLDER, KIND, [web], resolved, lambda work: _clean(config, web, work)
     )
+
+
+class _Resolved(CleanConfig):
+    """The config with what its paths led to, so that a changed file means a new corpus."""
+
+    evaluations_sha256: str
+
+
+def _resolve(config: CleanConfig) -> CleanConfig:
+    if not config.decontaminate.files:
+        return config
+    names = tuple(Path(file).name for file in config.decontaminate.files)
+    hidden = config.decontaminate.model_copy(update={"files": names})
+    kept = {name: getattr(config, name) for name in CleanConfig.model_fields}
+    digest = config.decontaminate.fingerprint()
+    return _Resolved(**(kept | {"decontaminate": hidden}), evaluations_sha256=digest)
 
 
 def _clean(config: CleanConfig, web: Artifact, work: Workspace) -> dict[str, Any]:
     started = time.time()
     findings = sorted(_examined(config, web, work), key=lambda finding: finding.url)
     _drop_duplicates(findings, config)
+    _drop_contaminated(findings, config.decontaminate)
     kept = [finding for finding in findings if finding.reason is None]
     reasons = dict(sorted(Counter(f.reason for f in findings if f.reason).items()))
     if not kept:
@@ -175,6 +196,15 @@ def _drop_duplicates(findings: list[Finding], config: CleanConfig) -> None:
         if unique[group] is not finding:
             finding.reason = "near-duplicate"
             finding.decisions["same_as"] = unique[group].url
+
+
+def _drop_contaminated(findings: list[Finding], config: DecontaminateConfig) -> None:
+    evaluations = Evaluations.read(config)
+    for finding in findings:
+        shared, file = evaluations.shared(finding.text) if finding.reason is None else (0, "")
+        if shared >= config.runs:
+            finding.reason = "contaminated"
+            finding.decisions |= {"evaluation": file, "shared_runs": shared}
 
 
 def _heldout(kept: list[Finding], share: float) -> list[bool]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["exact_key", "near_duplicate_groups", "signature"]
+__all__ = ["Hashes", "exact_key", "near_duplicate_groups", "shingle_hashes", "signature"]
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -46,7 +46,7 @@ def near_duplicate_groups(texts: Sequence[str], threshold: float = THRESHOLD) ->
 
 def signature(text: str) -> Hashes:
     """MinHash signature, shape (112,): minimum of 112 hash functions over the shingles."""
-    hashes_n = _shingle_hashes(text)
+    hashes_n = shingle_hashes(text)
     multiply_k, add_k = _functions()
     mixed_kn = multiply_k[:, None] * hashes_n[None, :] + add_k[:, None]
     lowest: Hashes = (mixed_kn >> np.uint64(32)).min(axis=1)
@@ -70,21 +70,24 @@ def _words(text: str) -> list[bytes]:
     return WORD.findall(text.lower().encode("utf-8", "replace"))
 
 
-def _shingle_hashes(text: str) -> Hashes:
-    """Distinct hashes of all runs of 5 words, shape (n,), n >= 1.
+def shingle_hashes(text: str, words: int = SHINGLE, whole: bool = False) -> Hashes:
+    """Distinct hashes of all runs of `words` words, sorted, shape (n,).
 
-    A polynomial over the bytes taken from one running sum: no Python loop over shingles, which is
-    what bounds other implementations.
+    A shorter text is one run, so n >= 1; with `whole` it has none. A polynomial over the bytes
+    taken from one running sum: no Python loop over shingles, which is what bounds other
+    implementations.
     """
-    words = _words(text) or [b""]
-    joined = np.frombuffer(b" ".join(words) + b" ", dtype=np.uint8).astype(np.uint64)
-    lengths = np.array([len(word) + 1 for word in words], dtype=np.int64)
+    found = _words(text) or [b""]
+    if whole and len(found) < words:
+        return np.zeros(0, np.uint64)
+    joined = np.frombuffer(b" ".join(found) + b" ", dtype=np.uint8).astype(np.uint64)
+    lengths = np.array([len(word) + 1 for word in found], dtype=np.int64)
     ends = np.cumsum(lengths)
     starts = ends - lengths
     powers, inverses = _powers(len(joined))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum((joined + np.uint64(1)) * powers)])
-    size = min(SHINGLE, len(words))
-    first, last = starts[: len(words) - size + 1], ends[size - 1 :]
+    size = min(words, len(found))
+    first, last = starts[: len(found) - size + 1], ends[size - 1 :]
     raw = (sums[last] - sums[first]) * inverses[first]
     return np.unique(_mix(raw))
 

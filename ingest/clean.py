@@ -54,8 +54,13 @@ class CleanConfig(ExamineConfig):
     """CPU seconds that one page may cost before it is dropped."""
     page_memory_mb: int = Field(default=4096, ge=1024)
     """Address space, MB, of the process that reads pages."""
-    workers: int = Field(default=2, ge=1, le=256)
+    workers: int = Field(default=2, ge=1, le=10_000)
     """Processes that read pages."""
+    executor: str = Field(default="local", pattern="^(local|ray)$")
+    """local: processes of this machine; ray: workers of a Ray cluster, with the same result."""
+    ray_address: str = ""
+    """Of a cluster that is running, such as auto or ray://host:10001; empty: one is started on
+    this machine."""
 
 
 def run(config: CleanConfig, run_dir: Path) -> Artifact:
@@ -73,7 +78,12 @@ class _Resolved(CleanConfig):
     evaluations_sha256: str
 
 
+ANYWHERE = {name: CleanConfig.model_fields[name].default for name in ("executor", "ray_address")}
+"""Where pages are read changes nothing of the corpus."""
+
+
 def _resolve(config: CleanConfig) -> CleanConfig:
+    config = config.model_copy(update=ANYWHERE)
     if not config.decontaminate.files:
         return config
     names = tuple(Path(file).name for file in config.decontaminate.files)
@@ -129,13 +139,23 @@ def _examined(config: CleanConfig, web: Artifact, work: Workspace) -> Iterator[F
         bar(web.metrics["kept"], "clean", "pages", len(done)) as shown,
         open(journal, "a", encoding="utf-8") as log,
     ):
-        for job, result in run_isolated(examine, jobs(), limits, config.workers):
+        for job, result in _spread(config, jobs(), limits):
             finding = _lost(job, result) if isinstance(result, Lost) else result
             log.write(json.dumps(dataclasses.asdict(finding)) + "\n")
             log.flush()
             shown.advance()
             yield finding
     yield from no_documents
+
+
+def _spread(
+    config: CleanConfig, jobs: Iterator[Job], limits: Limits
+) -> Iterator[tuple[Job, Finding | Lost]]:
+    if config.executor == "local":
+        return run_isolated(examine, jobs, limits, config.workers)
+    from ingest.on_ray import run_on_ray
+
+    return run_on_ray(examine, jobs, limits, config.workers, config.ray_address)
 
 
 def _job(stored: Stored, config: CleanConfig) -> Job:

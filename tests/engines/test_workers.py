@@ -183,11 +183,14 @@ def test_a_failure_of_the_rounds_ends_the_workers_in_the_middle_of_a_request(
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from flwr.app import Message, RecordDict
 from worker_silos import Sleeper
 from federate.engines import inprocess
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
 
 def wait(grid):
     ids = list(grid.push_messages([Message(RecordDict(), n, "train") for n in grid.get_node_ids()]))

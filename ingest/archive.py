@@ -7,10 +7,10 @@ damaged record costs one record.
 import io
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ingest.fetch import Response
@@ -20,13 +20,14 @@ __all__ = [
     "Archive",
     "Damaged",
     "Stored",
-    "next_member",
     "read_archive",
+    "read_on",
     "read_record",
 ]
 
 HOP_HEADERS = ("transfer-encoding", "content-encoding", "content-length", "connection")
 GZIP_MAGIC = b"\x1f\x8b\x08"
+T = TypeVar("T")
 LICENCE = "Licence"
 """Our own field of a resource record: address of the licence that its source gives."""
 
@@ -140,21 +141,33 @@ class Damaged:
 
 def read_archive(path: Path) -> Iterator[Stored | Damaged]:
     """All responses and resources in file order; reading goes on behind a damaged record."""
+    for item in read_on(path, lambda offset: _records(path, offset)):
+        if item is not None:
+            yield item
+
+
+def read_on(
+    path: Path, records: Callable[[int], Iterator[tuple[int, T]]]
+) -> Iterator[T | Damaged]:
+    """What `records` finds in a file of gzip members, each its own record.
+
+    `records` reads from an offset on and yields (where the record starts, what it is). Where it
+    fails, it is called again for the next place that looks like a member.
+    """
     offset, size, whole = 0, path.stat().st_size, True
     while offset < size:
         good = -1
         try:
-            for reached, stored in _records(path, offset):
+            for reached, found in records(offset):
                 good, whole = reached, True
-                if stored is not None:
-                    yield stored
+                yield found
             return
         except Exception as error:  # whatever a decoder raises, one record is lost and not the run
-            bad = offset if good < 0 else next_member(path, good + 1)
+            bad = offset if good < 0 else _next_member(path, good + 1)
             if whole:  # a false start inside the same damage is not counted again
                 yield Damaged(bad, type(error).__name__)
             whole = False
-            offset = next_member(path, bad + 1)
+            offset = _next_member(path, bad + 1)
 
 
 def read_record(path: Path, offset: int) -> Stored | None:
@@ -200,8 +213,7 @@ def _resource_headers(record: Any) -> tuple[tuple[str, str], ...]:
     return (("Content-Type", str(record.content_type or "")), *link)
 
 
-def next_member(path: Path, offset: int) -> int:
-    """Where the next gzip member may start, at `offset` or behind it; the file's size if none."""
+def _next_member(path: Path, offset: int) -> int:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found = data.find(GZIP_MAGIC, offset)
         return found if found >= 0 else len(data)

@@ -182,8 +182,9 @@ def _journal(path: Path) -> Iterator[Finding]:
 
 def _documents(web: Artifact) -> Iterator[Stored | Finding]:
     """The archive's documents; what is no page is left out, what cannot be read is a finding."""
-    fetches = json_lines((web.path / gather.FETCHES).read_text("utf-8"))
-    decisions = {record["url"]: record["decision"] for record in fetches}
+    fetches = list(json_lines((web.path / gather.FETCHES).read_text("utf-8")))
+    # Of several documents with one address the first was archived, so its decision counts.
+    decisions = {record["url"]: record["decision"] for record in reversed(fetches)}
     for item in read_archive(web.path / gather.ARCHIVE):
         if isinstance(item, Damaged):
             yield Finding(f"damaged record {item.offset}", item.offset, "", "damaged-record")

@@ -48,6 +48,11 @@ def _is_date(year: int, month: int, day: int) -> bool:
     return True
 
 
+def _is_short_date(yymmdd: list[int]) -> bool:
+    y1, y2, m1, m2, d1, d2 = yymmdd
+    return _is_date(2000 + 10 * y1 + y2, 10 * m1 + m2, 10 * d1 + d2)
+
+
 def _us(text: str) -> bool:
     area, group, serial = text.split(text[3])
     return area not in ("000", "666") and area < "900" and group != "00" and serial != "0000"
@@ -90,10 +95,9 @@ def _br(text: str) -> bool:
 
 def _se(text: str) -> bool:
     digits = _digits(text)[-10:]
-    day = digits[4] * 10 + digits[5]
-    whole = _is_date(2000 + digits[0] * 10 + digits[1], digits[2] * 10 + digits[3], day % 60)
+    born = [*digits[:4], digits[4] % 6, digits[5]]  # people without a number have 60 days more
     doubled = (d * 2 - 9 * (d > 4) for d in digits[0::2])
-    return whole and (sum(doubled) + sum(digits[1::2])) % 10 == 0
+    return _is_short_date(born) and (sum(doubled) + sum(digits[1::2])) % 10 == 0
 
 
 def _in(text: str) -> bool:
@@ -113,8 +117,7 @@ def _cn(text: str) -> bool:
 def _kr(text: str) -> bool:
     digits = _digits(text)
     sums = _weighted(digits[:12], (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5))
-    return _is_date(2000 + digits[0] * 10 + digits[1], digits[2] * 10 + digits[3],
-                    digits[4] * 10 + digits[5]) and (11 - sums % 11) % 10 == digits[12]
+    return _is_short_date(digits[:6]) and (11 - sums % 11) % 10 == digits[12]
 
 
 def _mx(text: str) -> bool:

@@ -83,14 +83,14 @@ def from_robots(robots: Robots, agent: str, url: str) -> OptOut | None:
     return None
 
 
-def _stated(preferences: Mapping[str, str]) -> str | None:
+def _stated(said: Mapping[str, str]) -> str | None:
     """What a Content-Usage or Content-Signal refuses; the general category counts where the
     special one is not named. draft-ietf-aipref-vocab."""
-    if preferences.get("ai-train") == "no":
+    if said.get("ai-train") == "no":
         return "ai-train=no"
     for category in ("train-ai", "bots"):
-        if category in preferences:
-            return f"{category}=n" if preferences[category] == "n" else None
+        if category in said:
+            return f"{category}=n" if said[category] == "n" else None
     return None
 
 

@@ -44,15 +44,15 @@ def site_reservations(files: dict[str, bytes], agent: str) -> list[Reservation]:
 
 
 def refusal(reservations: Iterable[Reservation], url: str) -> OptOut | None:
-    """The refusal that holds for a page: of each file the longest matching pattern decides."""
+    """The refusal that holds for a page: of each file the longest matching pattern decides, and of
+    two as long the one that refuses."""
     target = target_of(url)
-    longest: dict[str, Reservation] = {}
+    deciding: dict[str, Reservation] = {}
     for one in reservations:
         if matches(one.pattern, target):
-            known = longest.get(one.where)
-            if known is None or len(one.pattern) > len(known.pattern):
-                longest[one.where] = one
-    refusals = [one for one in longest.values() if one.refused]
+            known = deciding.get(one.where, one)
+            deciding[one.where] = max(known, one, key=lambda r: (len(r.pattern), r.refused))
+    refusals = [one for one in deciding.values() if one.refused]
     return OptOut(refusals[0].signal, refusals[0].where) if refusals else None
 
 

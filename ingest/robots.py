@@ -82,16 +82,16 @@ class Robots:
         values = [group.signals.get(name) for group in self.groups_for(user_agent)]
         return "no" if "no" in values else next((value for value in values if value), None)
 
-
     def usage(self, user_agent: str, url: str) -> dict[str, str]:
         """Category -> preference (`y` or `n`) that Content-Usage states for `url`: the longest
-        matching path counts. draft-ietf-aipref-attach."""
-        target, best = target_of(url), dict[str, tuple[int, str]]()
+        matching path counts, and of two as long the refusal. draft-ietf-aipref-attach."""
+        target, best = target_of(url), dict[str, tuple[int, bool, str]]()
         for group in self.groups_for(user_agent):
             for pattern, name, value in group.usages:
-                if matches(pattern, target) and len(pattern) >= best.get(name, (0, ""))[0]:
-                    best[name] = len(pattern), value
-        return {name: value for name, (_, value) in best.items()}
+                if matches(pattern, target):
+                    stated = len(pattern), value == "n", value
+                    best[name] = max(stated, best.get(name, stated))
+        return {name: value for name, (*_, value) in best.items()}
 
 
 def allowed(robots_txt: bytes, user_agent: str, url: str) -> bool:

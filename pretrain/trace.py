@@ -8,10 +8,10 @@ from typing import Any
 from commonroot.artifact import load_artifact, text_sha256
 from commonroot.errors import ArtifactError, UsageError
 from ingest.archive import Stored, read_record
+from ingest.gather import ARCHIVE, FOLDER
+from pretrain.corpus import corpus_rows
 
 __all__ = ["parse_range", "trace"]
-
-ARCHIVE = "pages.warc.gz"
 
 
 def trace(
@@ -29,10 +29,12 @@ def trace(
     is found.
     """
     corpus = load_artifact(run_dir / "2-corpus", "corpus")
-    archive = run_dir / "1-web" / ARCHIVE
+    archive = run_dir / FOLDER / ARCHIVE
     if not archive.is_file():
         raise ArtifactError(f"no {archive}: run `commonroot gather` again")
-    documents = list(_documents(corpus.path, split))
+    documents = list(corpus_rows(corpus, split))
+    if not documents:
+        raise UsageError(f"the corpus has no split {split}: train or heldout")
     starts = _token_starts(run_dir, [document["text"] for document in documents], tokens)
     found = 0
     for number, document in enumerate(documents):
@@ -52,17 +54,6 @@ def parse_range(text: str) -> tuple[int, int]:
     if not (colon and first.isdigit() and last.isdigit() and int(first) < int(last)):
         raise UsageError(f"--tokens {text}: write it as first:last, such as 1000:2000")
     return int(first), int(last)
-
-
-def _documents(corpus: Path, split: str) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    shards = sorted((corpus / "data").glob(f"{split}-*.parquet"))
-    if not shards:
-        raise UsageError(f"the corpus has no split {split}: train or heldout")
-    for shard in shards:
-        for batch in pq.ParquetFile(shard).iter_batches():
-            yield from batch.to_pylist()
 
 
 def _token_starts(
@@ -94,13 +85,13 @@ def _row(document: dict[str, Any], archive: Path, place: dict[str, Any]) -> dict
         "decisions": json.loads(document["decisions"]),
         "sha256": document["sha256"],
         "sha256_holds": text_sha256(document["text"]) == document["sha256"],
-        "record": _record(record, document, archive),
+        "record": _record(record, document),
     }
 
 
-def _record(record: Stored | None, document: dict[str, Any], archive: Path) -> dict[str, Any]:
+def _record(record: Stored | None, document: dict[str, Any]) -> dict[str, Any]:
     """The archive's own record; `found` says whether it is that of the document."""
-    place = {"file": str(Path("1-web") / archive.name), "offset": document["warc_offset"]}
+    place = {"file": f"{FOLDER}/{ARCHIVE}", "offset": document["warc_offset"]}
     if record is None or record.url != document["url"]:
         return {**place, "found": False}
     headers = [list(pair) for pair in record.headers]

@@ -119,7 +119,7 @@ class Trial:
         return sample(self.bench.model, self.bench.tokenizer, self.section.prompt)
 
     @cached_property
-    def pools(self) -> dict[str, "Pool"]:
+    def pools(self) -> dict[str, Pool]:
         """The centralised arms."""
         found = {"centralised": Pool(1)}
         if self.section.matched_updates:

@@ -43,7 +43,8 @@ def make_ahead(open_study: Callable[[], Study], study: Study, number: int) -> No
     ):
         asked = {turns.submit(workers.ask, name, pack({}, {})): name for name in missing}
         for answer in as_completed(asked):
-            answer.result()
+            with contextlib.suppress(ConnectionError):  # a worker that died
+                answer.result()
             shown.advance(missing[asked[answer]].passes)
 
 

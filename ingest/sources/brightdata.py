@@ -24,7 +24,7 @@ from commonroot.progress import say
 from ingest.fetch import FetchConfig
 from ingest.guard import AddressRefused, GuardedAdapter, stop_at
 from ingest.links import canonical_url
-from ingest.sources.found import Found, Source, files_under, sha256_of
+from ingest.sources.found import TEXT, Found, Source, files_under, sha256_of
 
 __all__ = ["BrightDataConfig"]
 
@@ -128,7 +128,7 @@ class BrightDataConfig(Source):
         text = row.get(self.text)
         body = text.encode("utf-8", "replace") if isinstance(text, str) else b""
         page = self.text in HTML
-        kind = "text/html; charset=utf-8" if page else "text/plain; charset=utf-8"
+        kind = "text/html; charset=utf-8" if page else TEXT
         missing = f"no field {self.text}" if text is None else ""
         return Found(url, kind, body, detail=missing, licence=self.licence)
 
@@ -138,7 +138,7 @@ def _delivered(path: Path) -> Iterator[Any]:
     unpack: Any = gzip.open if path.name.endswith(".gz") else open
     try:
         with unpack(path, "rb") as file:
-            if ".json" in path.suffixes and not path.name.removesuffix(".gz").endswith("l"):
+            if ".json" in path.suffixes:
                 whole = json.load(file)
                 yield from whole if isinstance(whole, list) else [whole]
                 return

@@ -11,11 +11,10 @@ from pydantic import Field
 from commonroot.artifact import text_sha256
 from commonroot.errors import DataError
 from ingest.fetch import FetchConfig
-from ingest.sources.found import Found, Source, sha256_of
+from ingest.sources.found import TEXT, Found, Source, sha256_of
 
 __all__ = ["FilesConfig"]
 
-PLAIN = "text/plain; charset=utf-8"
 TYPES = {
     ".html": "text/html", ".htm": "text/html", ".txt": "text/plain", ".md": "text/plain",
     ".jsonl": "application/jsonl", ".parquet": "application/vnd.apache.parquet",
@@ -77,7 +76,7 @@ def _documents(path: Path, url: str) -> Iterator[Found]:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 text, own = _line(line)
-                yield Found(own or f"{url}?line={number}", PLAIN, text.encode())
+                yield Found(own or f"{url}?line={number}", TEXT, text.encode())
     elif suffix == ".parquet":
         yield from _rows(path, url)
     else:
@@ -108,7 +107,7 @@ def _rows(path: Path, url: str) -> Iterator[Found]:
                 for row in batch.to_pylist():
                     number += 1
                     own = str(row.get("url") or "") or f"{url}?row={number}"
-                    yield Found(own, PLAIN, str(row["text"] or "").encode())
+                    yield Found(own, TEXT, str(row["text"] or "").encode())
     except (pa.ArrowException, OSError) as error:
         detail = f"{type(error).__name__} after row {number}"
         yield Found(f"{url}?after={number}", decision="damaged-file", detail=detail)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from ingest.archive import Archive
 from ingest.fetch import FetchConfig, Response
 from ingest.optout import OptOut
 
-__all__ = ["Found", "Source", "files_under", "gather", "sha256_of"]
+__all__ = ["TEXT", "Found", "Source", "files_under", "gather", "sha256_of"]
+
+TEXT = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Found:
     opt_out: OptOut | None = None
 
 
-class Source(Section):
+class Source(Section, ABC):
     """A table under [gather]. A class of another package becomes one by an entry point of group
     `commonroot.sources`; its table is then [gather.more.NAME]."""
 
@@ -43,25 +46,25 @@ class Source(Section):
     """What its documents are called in fetches.jsonl."""
 
     @property
+    @abstractmethod
     def wanted(self) -> bool:
         """Whether the config names anything to read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fingerprint(self) -> str:
         """Changes when what is read changes. Raises DataError if it cannot be read."""
-        raise NotImplementedError
 
     def without_paths(self) -> "Source":
         """The same without where on this disk it reads: what the artifact's manifest shows."""
         return self
 
+    @abstractmethod
     def documents(self, fetch: FetchConfig, scratch: Path) -> Iterator[Found]:
         """All documents in a fixed order.
 
         `fetch` says how to behave towards servers; `scratch` is a folder of this source's own that
         outlives a kill of the stage.
         """
-        raise NotImplementedError
 
 
 def gather(source: Source, fetch: FetchConfig, scratch: Path, warc: Archive) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field
 from commonroot.artifact import text_sha256
 from commonroot.errors import DataError
 from ingest.fetch import FetchConfig
-from ingest.sources.found import Found, Source, files_under, sha256_of
+from ingest.sources.found import TEXT, Found, Source, files_under, sha256_of
 
 __all__ = ["HubConfig"]
 
@@ -108,4 +108,4 @@ class HubConfig(Source):
         own = str(row.get(self.url) or "") if self.url else ""
         text = row.get(self.text)
         body = text.encode("utf-8", "replace") if isinstance(text, str) else b""
-        return Found(own or place, "text/plain; charset=utf-8", body, licence=self.licence)
+        return Found(own or place, TEXT, body, licence=self.licence)

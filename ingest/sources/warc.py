@@ -16,19 +16,18 @@ from pydantic import Field
 
 from commonroot.artifact import text_sha256
 from commonroot.errors import DataError
-from ingest.archive import HOP_HEADERS, next_member
+from ingest.archive import HOP_HEADERS, Damaged, read_on
 from ingest.fetch import HTML_TYPES, FetchConfig, Fetcher, FetchFailed, Response
 from ingest.links import canonical_url
-from ingest.sources.found import Found, Source, files_under, sha256_of
+from ingest.sources.found import TEXT, Found, Source, files_under, sha256_of
 from ingest.sources.frontier import Target
 from ingest.sources.outcome import Bounds, judge
 
 __all__ = ["WarcConfig"]
 
 ENDINGS = tuple(
-    f".{kind}{packed}" for kind in ("warc", "wet", "wat", "arc") for packed in ("", ".gz", ".zst")
+    f".{kind}{packed}" for kind in ("warc", "wet", "arc") for packed in ("", ".gz", ".zst")
 )
-PLAIN = ("text/plain", "text/html", "application/xhtml+xml")
 INDEX_TYPES = ("text/x-ndjson", "application/json", "text/plain", "text/html")
 INDEX_BYTES = 50_000_000
 BLOCK = 1024
@@ -139,26 +138,33 @@ class WarcConfig(Source):
         self, file: BinaryIO, place: str, fetch: FetchConfig, path: Path | None = None
     ) -> Iterator[Found]:
         """All documents; in a local file of gzip members reading goes on behind a damaged one."""
+
+        def records(offset: int) -> Iterator[tuple[int, Found | None]]:
+            if offset:
+                file.seek(offset)
+            return _iterate(_unpacked(file, place), self.record_bytes, fetch)
+
+        if path is not None and path.name.endswith(".gz"):
+            for item in read_on(path, records):
+                if isinstance(item, Damaged):
+                    yield _damaged(place, item.offset, item.error)
+                elif item is not None:
+                    yield item
+            return
         offset = 0
-        while True:
-            try:
-                for reached, found in _iterate(_unpacked(file, place), self.record_bytes, fetch):
-                    offset = reached
-                    if found is not None:
-                        yield found
-                return
-            except FetchFailed as error:
-                yield Found(f"{place}#rest", decision=error.reason, detail=str(error))
-                return
-            except Exception as error:  # whatever a decoder raises, one record is lost
-                detail = f"{type(error).__name__} behind byte {offset}"
-                yield Found(f"{place}#{offset}", decision="damaged-record", detail=detail)
-            if path is None or not path.name.endswith(".gz"):
-                return
-            offset = next_member(path, offset + 1)
-            if offset >= path.stat().st_size:
-                return
-            file.seek(offset)
+        try:
+            for reached, found in records(0):
+                offset = reached
+                if found is not None:
+                    yield found
+        except FetchFailed as error:
+            yield Found(f"{place}#rest", decision=error.reason, detail=str(error))
+        except Exception as error:  # whatever a decoder raises, the rest is lost and not the run
+            yield _damaged(place, offset, type(error).__name__)
+
+
+def _damaged(place: str, offset: int, error: str) -> Found:
+    return Found(f"{place}#{offset}", decision="damaged-record", detail=error)
 
 
 def _unpacked(file: BinaryIO, place: str) -> BinaryIO:
@@ -176,7 +182,7 @@ def _iterate(
     from warcio.archiveiterator import ArchiveIterator
 
     base = file.tell() if file.seekable() else 0
-    records = ArchiveIterator(file, arc2warc=True, no_record_parse=False)
+    records = ArchiveIterator(file, arc2warc=True)
     for record in records:
         url = str(record.rec_headers.get_header("WARC-Target-URI") or "").strip("<>")
         body = b""
@@ -211,10 +217,10 @@ def _found(
     if len(body) > most_bytes:
         return Found(url, decision="too-large")
     if record.rec_type == "conversion":  # WET: text that was taken out of the page before
-        return Found(url, "text/plain; charset=utf-8", body)
+        return Found(url, TEXT, body)
     if record.http_headers is None:
         kind = str(record.content_type or "application/octet-stream")
-        usable = kind.partition(";")[0].strip().lower() in PLAIN
+        usable = kind.partition(";")[0].strip().lower() in HTML_TYPES
         return Found(url, kind, body if usable else b"", "kept" if usable else "content-type")
     if urlsplit(url).path == "/robots.txt":
         return None

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from pydantic import Field
 
 from ingest.fetch import FetchConfig
-from ingest.sources.found import Found, Source, files_under, sha256_of
+from ingest.sources.found import TEXT, Found, Source, files_under, sha256_of
 
 __all__ = ["WikipediaConfig", "plain_text"]
 
@@ -76,7 +76,7 @@ class WikipediaConfig(Source):
         if len(text) < self.least_chars:
             return Found(page.url, decision="too-short")
         body = f"{page.title}\n\n{text}".encode()
-        return Found(page.url, "text/plain; charset=utf-8", body, licence=self.licence)
+        return Found(page.url, TEXT, body, licence=self.licence)
 
 
 def plain_text(markup: str) -> str:
@@ -137,7 +137,7 @@ def _pages(path: Path) -> Iterator[_Page | Found]:
 
 def _page(element: Any, base: str) -> _Page | None:
     of = {child.tag.rpartition("}")[2]: child for child in element}
-    if "redirect" in of or "revision" not in of or of["ns"].text != "0":
+    if "redirect" in of or not {"title", "ns", "revision"} <= of.keys() or of["ns"].text != "0":
         return None
     texts = [child for child in of["revision"] if child.tag.rpartition("}")[2] == "text"]
     title, markup = of["title"].text or "", texts[0].text if texts else ""

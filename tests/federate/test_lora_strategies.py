@@ -8,7 +8,6 @@ import pytest
 from federate.local import Weights
 from federate.lora import adapter as lora
 from federate.lora.algebra import factorise, layers_of, product, refactorise
-from federate.plan import FederateConfig
 from federate.replies import Update
 from federate.strategies.fedavg import FedAvg
 from federate.strategies.fedex import FedEx
@@ -338,15 +337,3 @@ class Learner:
 
         lora.load(self.model, dict(strategy.send()), self.base)
         return bits_per_byte(self.model, eval_set(self.tokenizer, [text], 64), ONE)
-
-
-def test_factors_are_aggregated_by_flexlora_unless_another_is_named() -> None:
-    def strategy(**changes: Any) -> str:
-        return FederateConfig.model_validate(changes).strategy
-
-    factors = {"rank": 2}
-    assert strategy() == "fedavg"
-    assert strategy(lora=factors) == "flexlora"
-    assert strategy(lora=factors, strategy="naive-lora") == "naive-lora"
-    stale = {"mode": "fedbuff"}
-    assert strategy(lora=factors, pacing=stale, engine="simulation") == "fedavg"

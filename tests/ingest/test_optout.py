@@ -140,6 +140,16 @@ def test_files_beside_robots(name: str, body: str, refused: str) -> None:
     assert said == refused.split()
 
 
+def test_of_two_as_specific_statements_the_refusal_counts() -> None:
+    for values in ("n", "y"), ("y", "n"):
+        lines = "".join(f"Content-Usage: /a train-ai={value}\n" for value in values)
+        rules = parse(f"User-agent: *\n{lines}".encode())
+        assert from_robots(rules, "commonroot", "http://x.example/a") is not None
+        rows = ",".join(f'{{"location": "/a", "tdm-reservation": {v == "n":d}}}' for v in values)
+        found = site_reservations({TDMREP: f"[{rows}]".encode()}, "commonroot")
+        assert refusal(found, "http://x.example/a") is not None
+
+
 def test_one_file_that_allows_does_not_answer_for_another() -> None:
     files = {
         TDMREP: b'[{"location": "/docs/b", "tdm-reservation": 0}]',

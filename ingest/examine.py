@@ -80,7 +80,7 @@ def examine(job: Job) -> Finding:
         finding.licence = tags.licence or finding.licence
     if refusal:
         return _dropped(finding, "opt-out", refusal.signal)
-    document = extract(job.body, job.url, job.content_type)
+    document = extract(job.body, job.url, content_type=job.content_type)
     if document is None:
         return _dropped(finding, "no-text", "")
     finding.text = document.text

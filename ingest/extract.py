@@ -1,17 +1,19 @@
-"""HTML -> main text, with trafilatura in its fast mode.
+"""HTML -> main text, with trafilatura.
 
-Why this one: F1 .962 on the 181 benchmark pages at 60 pages/s a core (docs/decisions.md).
+Why this one: in its fast mode F1 .962 on the 181 benchmark pages at 60 pages/s a core (docs/decisions.md).
 Hostile pages can hang or exhaust any extractor: call this through `ingest.isolate`.
 """
 
 import html as html_entities
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ingest.decode import decode
 
-__all__ = ["Document", "extract"]
+__all__ = ["Document", "Mode", "extract"]
+
+Mode = Literal["fast", "quality"]
 
 TITLE = re.compile(r"<title[^>]*>(.{1,300}?)</title", re.I | re.S)
 BLOCKS = ("p", "h1", "h2", "h3", "ul", "article")
@@ -28,7 +30,9 @@ class Document:
     title: str
 
 
-def extract(html: bytes, url: str = "", content_type: str = "") -> Document | None:
+def extract(
+    html: bytes, url: str = "", mode: Mode = "fast", *, content_type: str = ""
+) -> Document | None:
     """Main text of a page, None if it has none. `content_type` is the HTTP header."""
     page = decode(html, content_type)
     if content_type.lower().startswith("text/plain"):
@@ -41,7 +45,7 @@ def extract(html: bytes, url: str = "", content_type: str = "") -> Document | No
         return None
     _unwrap_layout_tables(tree)
     found = trafilatura.extract(
-        tree, url=url or None, fast=True, include_comments=False, include_tables=True,
+        tree, url=url or None, fast=mode == "fast", include_comments=False, include_tables=True,
         include_formatting=False,
     )
     text = tidy(found or "")

@@ -1,6 +1,6 @@
 """HTML -> main text, with trafilatura.
 
-Why this one: in its fast mode F1 .962 on the 181 benchmark pages at 60 pages/s a core (docs/decisions.md).
+In its fast mode F1 .962 on the 181 benchmark pages at 60 pages/s a core (docs/decisions.md).
 Hostile pages can hang or exhaust any extractor: call this through `ingest.isolate`.
 """
 

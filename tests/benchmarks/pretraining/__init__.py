@@ -1,0 +1,1 @@
+"""The lines of `python -m tests.benchmarks.pretrain`, one file each."""

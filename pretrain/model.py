@@ -1,4 +1,4 @@
-"""The model: a stock tied Qwen3ForCausalLM from config, and where it runs."""
+"""The model: a stock tied Qwen3 or Llama from config, and where it runs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,14 +21,18 @@ __all__ = [
     "count",
     "load_model",
     "load_tokenizer",
+    "matmul_dtype",
     "pick_device",
     "save_model",
 ]
 
 
 class ModelShape(Section):
-    """Size of a model trained from scratch."""
+    """Kind and size of a model trained from scratch."""
 
+    family: str = Field("qwen3", pattern="^(qwen3|llama)$")
+    """Stock transformers class, with tied embeddings: Qwen3 normalises queries and keys, Llama is
+    what most other programs load."""
     hidden: int = Field(128, ge=16)
     """Width of the residual stream."""
     layers: int = Field(4, ge=1)
@@ -57,16 +61,17 @@ class Compute(Section):
 
 
 def build_model(shape: ModelShape, context: int, end_of_text: int, seed: int) -> "PreTrainedModel":
-    """A randomly initialised tied Qwen3 (QK-norm; why Qwen3: docs/decisions.md)."""
+    """A randomly initialised tied model (why Qwen3 by default: docs/decisions.md)."""
     import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     if shape.hidden % shape.heads or shape.heads % shape.kv_heads:
         raise ConfigError(
             "pretrain.model: hidden must be a multiple of heads, and heads of kv_heads"
         )
     torch.manual_seed(seed)
-    config = Qwen3Config(
+    config = AutoConfig.for_model(
+        shape.family,
         vocab_size=shape.vocab,
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
@@ -80,7 +85,7 @@ def build_model(shape: ModelShape, context: int, end_of_text: int, seed: int) ->
         eos_token_id=end_of_text,
         pad_token_id=end_of_text,
     )
-    model = Qwen3ForCausalLM(config)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     use_short_attention(model)
     return model
 
@@ -149,8 +154,16 @@ def autocast(compute: Compute, device: "torch.device") -> "torch.autocast":
     """The autocast context of `compute`: off for fp32."""
     import torch
 
-    wanted = compute.dtype == "bf16" or (compute.dtype == "auto" and _multiplies_bf16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+    cheap = matmul_dtype(compute, device) == torch.bfloat16
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=cheap)
+
+
+def matmul_dtype(compute: Compute, device: "torch.device") -> "torch.dtype":
+    """What matrices are multiplied in: bf16 if asked for, or if auto and the hardware can."""
+    import torch
+
+    cheap = compute.dtype == "bf16" or (compute.dtype == "auto" and _multiplies_bf16(device))
+    return torch.bfloat16 if cheap else torch.float32
 
 
 def _hush() -> None:

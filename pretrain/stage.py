@@ -87,6 +87,7 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
     from pretrain.moments import save_moments
     from pretrain.packing import pack
     from pretrain.replay import save_replay
+    from pretrain.report import fragment
 
     device = pick_device(section.compute)
     if section.base:
@@ -125,7 +126,7 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
         "public_bpb_at_start": before,
         "public_bpb": bpb,
     }
-    write_atomic(work.path / report.FRAGMENT, _fragment(metrics, log.read(), samples))
+    write_atomic(work.path / report.FRAGMENT, fragment(metrics, log.read(), samples))
     return metrics
 
 
@@ -170,22 +171,3 @@ def _train(
                 save(folder, model, optimizer, number + 1)
     if tokens:
         work.note("tokens_per_second", round(tokens / (time.perf_counter() - started)))
-
-
-def _fragment(metrics: dict[str, Any], log: list[dict[str, Any]], samples: dict[str, str]) -> str:
-    facts = (
-        f"{metrics['parameters']:,} parameters, {metrics['tokens']:,} training tokens of public "
-        f"text. Held-out public text: {metrics['public_bpb_at_start']:.3f} bits per byte before, "
-        f"{metrics['public_bpb']:.3f} after. Provenance: {metrics['provenance']}."
-    )
-    parts = [report.prose(facts)]
-    if log:
-        fig = report.new_figure()
-        axes = fig.subplots()
-        axes.plot([r["step"] for r in log], [r["loss"] for r in log], linewidth=1.2)
-        axes.set(xlabel="step", ylabel="training loss (nats per token)")
-        parts.append(report.figure(fig, "Training loss on public text"))
-    parts.append(
-        report.details("Samples", report.table(["prompt", "continuation"], samples.items()))
-    )
-    return report.section("The root: pretraining on public text", *parts)

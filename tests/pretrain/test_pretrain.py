@@ -38,6 +38,22 @@ def test_it_learns_and_the_checkpoint_is_stock(tiny_run: Path) -> None:
     assert tokenizer.decode(tokenizer("Grüße, 世界 \n x")["input_ids"]) == "Grüße, 世界 \n x"
 
 
+def test_llama_is_the_other_family(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = build_model(ModelShape(family="llama", hidden=32, heads=2, layers=1), 64, 0, 0)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True)
+    assert type(loaded).__name__ == "LlamaForCausalLM"
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    data = Blocks(np.arange(1000, dtype=np.int64) % 300, 64)
+    batches = [data.batch(0, 0, 2)] * 4
+    losses = [
+        step.loss for step in train(model, make_optimizer(model, 0.0), batches, lambda _: 1e-2, CPU)
+    ]
+    assert losses[-1] < losses[0] - 0.1
+
+
 def test_same_seed_same_bits_other_seed_other_bits(tiny_run: Path, tmp_path: Path) -> None:
     build_corpus(tmp_path, range(30))
     again = stage.run(tiny_pretrain(), tmp_path)

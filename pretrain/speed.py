@@ -1,0 +1,73 @@
+"""What a token costs, and how much of it this machine can do in a second."""
+
+import time
+from typing import TYPE_CHECKING
+
+from pretrain.model import Compute, matmul_dtype, pick_device
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig
+
+__all__ = ["flops_per_token", "peak_flops"]
+
+SIDES = {"cpu": (768, 1536), "mps": (2048, 4096), "cuda": (4096, 8192)}
+"""Square matrices to multiply: large enough to be bound by arithmetic, small enough to be quick."""
+SECONDS_A_SIZE = 0.2
+
+
+def flops_per_token(config: "PreTrainedConfig", context: int) -> float:
+    """Floating-point operations to train on one token in blocks of `context` tokens.
+
+    Two for each weight of a matrix product and 4·L·H·T for attention, three times (forward, and
+    both gradients). The whole table of scores counts, as in Chowdhery et al. 2022, PaLM, appendix
+    B, https://arxiv.org/abs/2204.02311; looking up an embedding costs nothing, a tied head counts.
+    """
+    import torch
+    from torch import nn
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    weights = sum(
+        weight.numel()
+        for module in model.modules()
+        if not isinstance(module, nn.Embedding)
+        for weight in module.parameters(recurse=False)
+        if weight.ndim == 2
+    )
+    heads = int(config.num_attention_heads)
+    width = getattr(config, "head_dim", None) or int(config.hidden_size) // heads
+    attention = 4 * int(config.num_hidden_layers) * heads * width * context
+    return float(3 * (2 * weights + attention))
+
+
+def peak_flops(compute: Compute) -> float:
+    """FLOP a second of a plain matrix product in the type that training multiplies in.
+
+    The best of many products of two sizes, on the threads and device of `compute`: what other
+    programs take away for a moment does not count. Takes about half a second.
+    """
+    device = pick_device(compute)
+    dtype = matmul_dtype(compute, device)
+    return max(_rate(side, dtype, device) for side in SIDES[device.type])
+
+
+def _rate(side: int, dtype: "torch.dtype", device: "torch.device") -> float:
+    import torch
+
+    left = torch.ones(side, side, dtype=dtype, device=device)
+    right, best = torch.ones_like(left), float("inf")
+    began = time.perf_counter()
+    with torch.inference_mode():
+        left @ right  # the first product of a size prepares what the others use
+        while time.perf_counter() - began < SECONDS_A_SIZE or best == float("inf"):
+            started = time.perf_counter()
+            _wait(left @ right)
+            best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best
+
+
+def _wait(result: "torch.Tensor") -> None:
+    """Return when `result` is there: accelerators compute beside the program."""
+    result[0, 0].item()

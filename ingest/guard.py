@@ -4,22 +4,30 @@ The check is made on the address that is about to be connected, not on a name lo
 a name can answer with a public address first and with 127.0.0.1 the second time.
 """
 
+import heapq
 import ipaddress
+import itertools
 import socket
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from commonroot.errors import FetchError
 
-__all__ = ["AddressRefused", "GuardedAdapter", "is_public", "stop_at"]
+__all__ = ["AddressRefused", "Deadlines", "GuardedAdapter", "Watch", "is_public"]
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
+
+MOST_HOSTS = 256
+"""Hosts to which connections are kept."""
 
 _current = threading.local()
 
@@ -49,28 +57,14 @@ def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return ip.ipv4_mapped or ip.sixtofour or teredo
 
 
-class stop_at:
-    """Cut this thread's connection after `seconds`, whatever the server does meanwhile.
+class Watch:
+    """One request that has a deadline."""
 
-    A socket timeout is not enough: it starts again with every byte that drips in.
-    """
-
-    def __init__(self, seconds: float) -> None:
+    def __init__(self) -> None:
         self.expired = False
         self.peer = ""
         self._connection: Any = None
         self._sock: Any = None
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
-
-    def __enter__(self) -> "stop_at":
-        _current.watch = self
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        _current.watch = None
 
     def watch(self, connection: Any) -> None:
         """Called by the connection that is about to send a request in this thread."""
@@ -82,7 +76,12 @@ class stop_at:
         self._sock = connection.sock
         self.peer = connection.peer
 
-    def _cut(self) -> None:
+    def over(self) -> None:
+        """The request is done: nothing is cut any more."""
+        self._connection = self._sock = None
+
+    def cut(self) -> None:
+        """The deadline has come."""
         self.expired = True
         sock = self._sock or getattr(self._connection, "sock", None)
         if sock is not None:
@@ -90,6 +89,58 @@ class stop_at:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 return
+
+
+class Deadlines:
+    """Cuts connections when their time is up, whatever the server does meanwhile.
+
+    A socket timeout is not enough: it starts again with every byte that drips in. One thread
+    watches over all requests; a timer for each would cost more than the request.
+    """
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, int, Watch]] = []
+        self._count = itertools.count()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @contextmanager
+    def watch(self, seconds: float) -> Iterator[Watch]:
+        """Cut this thread's connection if the block takes longer."""
+        watch = Watch()
+        entry = (time.monotonic() + seconds, next(self._count), watch)
+        with self._changed:
+            heapq.heappush(self._due, entry)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
+            elif self._due[0] is entry:
+                self._changed.notify()
+        _current.watch = watch
+        try:
+            yield watch
+        finally:
+            _current.watch = None
+            watch.over()
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        with self._changed:
+            while not self._closed:
+                wait = self._due[0][0] - time.monotonic() if self._due else None
+                if wait is None or wait > 0:
+                    self._changed.wait(wait)
+                else:
+                    heapq.heappop(self._due)[2].cut()
 
 
 class GuardedAdapter(HTTPAdapter):
@@ -101,7 +152,10 @@ class GuardedAdapter(HTTPAdapter):
 
     def __init__(self, connect: Mapping[str, str], pool_size: int) -> None:
         self._map = dict(connect)
-        super().__init__(pool_connections=pool_size, pool_maxsize=pool_size, max_retries=0)
+        self._pools: dict[str, Any] = {}
+        super().__init__(
+            pool_connections=max(pool_size, MOST_HOSTS), pool_maxsize=pool_size, max_retries=0
+        )
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Give the pool manager connection classes that check the address."""
@@ -110,6 +164,31 @@ class GuardedAdapter(HTTPAdapter):
             "http": _pool(HTTPConnectionPool, HTTPConnection, self._map),
             "https": _pool(HTTPSConnectionPool, HTTPSConnection, self._map),
         }
+
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        """The pool of a request's host, looked up once and not for every request."""
+        if proxies or cert or verify is not True:
+            return super().get_connection_with_tls_context(request, verify, proxies, cert)
+        host = "/".join(str(request.url).split("/", 3)[:3])
+        pool = self._pools.get(host)
+        if pool is None or pool.pool is None:  # the manager closes those that it has no room for
+            if len(self._pools) > MOST_HOSTS:
+                self._pools.clear()
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            self._pools[host] = pool
+        return pool
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """What requests makes of an answer, without the cookies: they are refused anyway."""
+        response = requests.Response()
+        response.status_code, response.reason = resp.status, resp.reason
+        response.headers, response.raw = resp.headers, resp
+        response.url, response.request = str(req.url), req
+        response.connection = self
+        return response
 
 
 def _pool(pool: Any, connection: Any, mapping: Mapping[str, str]) -> Any:

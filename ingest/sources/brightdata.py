@@ -22,7 +22,7 @@ from commonroot.artifact import text_sha256, write_atomic
 from commonroot.errors import DataError, FetchError
 from commonroot.progress import say
 from ingest.fetch import FetchConfig
-from ingest.guard import AddressRefused, GuardedAdapter, stop_at
+from ingest.guard import AddressRefused, Deadlines, GuardedAdapter
 from ingest.links import canonical_url
 from ingest.sources.found import TEXT, Found, Source, files_under, sha256_of
 
@@ -192,12 +192,14 @@ class _Api:
         self._session.trust_env = False
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, GuardedAdapter(fetch.connect, 1))
+        self._deadlines = Deadlines()
 
     def __enter__(self) -> "_Api":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._session.close()
+        self._deadlines.close()
 
     def ordered(self, scratch: Path) -> list[str]:
         """The snapshot of what the config orders, [] if it orders nothing.
@@ -318,7 +320,7 @@ class _Api:
         return answer
 
     def _once(self, method: str, path: str, order: Any) -> _Answer:
-        with stop_at(self.config.call_s), self._session.request(
+        with self._deadlines.watch(self.config.call_s), self._session.request(
             method,
             self.config.api + path,
             json=order,

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
+from commonroot.config import Section
 from pretrain.model import Compute, autocast
 from pretrain.packing import IGNORE, Blocks, Encoded, encode, end_of_text, lay_out
 from pretrain.records import Document
@@ -13,9 +16,18 @@ from pretrain.train import token_losses
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["EvalSet", "bits_per_byte", "eval_set", "sample"]
+__all__ = ["EvalSet", "EvaluateConfig", "bits_per_byte", "eval_set", "sample"]
 
 EVAL_BATCH = 8
+
+
+class EvaluateConfig(Section):
+    """What is measured of the base beside bits per byte at its start and end."""
+
+    points: int = Field(8, ge=0)
+    """Times that held-out bpb is measured while training, for the scaling line; 0: never."""
+    point_blocks: int = Field(24, ge=1)
+    """Blocks of held-out text for each of them."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +68,8 @@ def bits_per_byte(model: "PreTrainedModel", data: EvalSet, compute: Compute) -> 
     import torch
 
     device = next(model.parameters()).device
+    training, nats = model.training, 0.0
     model.eval()
-    nats = 0.0
     with torch.inference_mode(), autocast(compute, device):
         for start in range(0, len(data.blocks), EVAL_BATCH):
             rows = list(range(start, min(start + EVAL_BATCH, len(data.blocks))))
@@ -67,6 +79,7 @@ def bits_per_byte(model: "PreTrainedModel", data: EvalSet, compute: Compute) -> 
                 model, torch.from_numpy(x_BT).to(device), torch.from_numpy(y_BT).to(device)
             )
             nats += float(losses)
+    model.train(training)
     return nats / math.log(2) / data.bytes
 
 

@@ -7,6 +7,10 @@ from commonroot import report
 
 __all__ = ["fragment"]
 
+FRESH_EPOCHS = 4
+"""Up to which repeated text is nearly worth fresh text: Muennighoff et al. 2023,
+https://arxiv.org/abs/2305.16264."""
+
 
 def fragment(
     metrics: Mapping[str, Any], log: Sequence[Mapping[str, Any]], samples: Mapping[str, str]
@@ -20,6 +24,8 @@ def fragment(
     parts = [report.prose(facts)]
     if log:
         parts.append(_loss(log))
+    if metrics.get("outlook"):
+        parts += _outlook(metrics["outlook"], metrics["tokens"], metrics["corpus_tokens"])
     rows = report.table(["prompt", "continuation"], list(samples.items()))
     parts.append(report.details("Samples", rows))
     return report.section("The root: pretraining on public text", *parts)
@@ -31,3 +37,41 @@ def _loss(log: Sequence[Mapping[str, Any]]) -> str:
     axes.plot([r["step"] for r in log], [r["loss"] for r in log], linewidth=1.2)
     axes.set(xlabel="step", ylabel="training loss (nats per token)")
     return report.figure(fig, "Training loss on public text")
+
+
+def _outlook(found: Mapping[str, Any], tokens: int, corpus_tokens: int) -> list[str]:
+    times, (low, high) = found["times"], (found["low"], found["high"])
+    text = (
+        f"What {times:g} times the tokens would give: {found['bpb']:.3f} bits per byte, 95 % "
+        f"interval {low:.3f} to {high:.3f}. This extrapolates one run: a power law with a floor "
+        "fitted to held-out text at a constant learning rate, moved down by what the fall of the "
+        f"learning rate gained ({-found['cooldown']:.3f}). The interval holds the noise of the "
+        f"points, not whether the law goes on. It supposes this model and {times:g} times as much "
+        "text of the same kind; a larger model would gain more."
+    )
+    epochs = times * tokens / max(1, corpus_tokens)
+    if epochs > FRESH_EPOCHS:
+        text += (
+            f" The corpus at hand would be read {epochs:.0f} times: repeated text is worth less "
+            "than fresh text, so gather more before training longer."
+        )
+    return [report.prose(text), _line(found)]
+
+
+def _line(found: Mapping[str, Any]) -> str:
+    import numpy as np
+
+    *steady, (total, final) = found["points"]
+    x = np.geomspace(steady[0][0], total * found["times"], 100)
+    y = found["floor"] + found["scale"] * x ** -found["power"]
+    fig = report.new_figure()
+    axes = fig.subplots()
+    axes.plot(x, y, linewidth=1.2, label="fitted at a constant learning rate")
+    axes.plot(*zip(*steady, strict=True), "o", color=report.CYCLE[0])
+    axes.plot(x[x >= total], y[x >= total] + found["cooldown"], "--", color=report.CYCLE[1])
+    axes.plot([total], [final], "o", color=report.CYCLE[1], label="cooled down: measured, expected")
+    bar = [[found["bpb"] - found["low"]], [found["high"] - found["bpb"]]]
+    axes.errorbar([x[-1]], [found["bpb"]], bar, fmt="o", mfc="white", color=report.CYCLE[1])
+    axes.set(xscale="log", xlabel="training tokens", ylabel="held-out bits per byte")
+    axes.legend()
+    return report.figure(fig, "Held-out public text along the run, and where it leads")

@@ -1,7 +1,6 @@
 """Stage 3: corpus -> base model (2-corpus -> 3-base)."""
 
 import json
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,15 @@ from commonroot.artifact import (
 )
 from commonroot.config import Section
 from commonroot.progress import MetricsLog, bar
+from commonroot.tracker import KINDS, tracking
+from pretrain.evaluate import EvaluateConfig
 from pretrain.model import Compute, ModelShape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pretrain.evaluate import EvalSet
+    from pretrain.packing import Blocks
 
 
 __all__ = ["PretrainConfig", "run"]
@@ -58,8 +62,13 @@ class PretrainConfig(Section):
     """Blocks of public text that travel with the base, so that fine-tuning can rehearse it."""
     checkpoint_every: int = Field(50, ge=1)
     """Steps between checkpoints."""
+    tracker: str = Field("", pattern=KINDS, exclude=True)
+    """Also log to `tensorboard`, `trackio` or `wandb`, if that package is installed; changes
+    nothing of what is made."""
     prompts: tuple[str, ...] = ("The country is", "In the year", "The capital city", "She was")
     """Prompts of the samples."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """What is measured of the base."""
     model: ModelShape = ModelShape()
     """Size of the model."""
     compute: Compute = Compute()
@@ -88,6 +97,7 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
     from pretrain.packing import pack
     from pretrain.replay import save_replay
     from pretrain.report import fragment
+    from pretrain.scaling import outlook_of
 
     device = pick_device(section.compute)
     if section.base:
@@ -99,13 +109,13 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
         model, tokenizer = _fresh(section, texts)
         data, tokens = pack(tokenizer, texts, section.context), section.tokens
         model = model.to(device)  # type: ignore[arg-type]
-    heldout = eval_set(
-        tokenizer, corpus_texts(corpus, "heldout"), section.context, section.eval_blocks
-    )
+    heldout_texts = corpus_texts(corpus, "heldout")
+    heldout = eval_set(tokenizer, heldout_texts, section.context, section.eval_blocks)
     before = bits_per_byte(model, heldout, section.compute)
     log = MetricsLog(work.path / "metrics.jsonl")
     if data is not None:
-        _train(section, model, data, log, work)
+        points = eval_set(tokenizer, heldout_texts, section.context, section.evaluate.point_blocks)
+        _train(section, model, data, points, log, work)
     bpb = bits_per_byte(model, heldout, section.compute)
     save_model(model, tokenizer, work.path)
     public = data or pack(tokenizer, corpus_texts(corpus, "train"), section.context)
@@ -125,6 +135,7 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
         "bytes_per_token": round(heldout.bytes / max(1, len(heldout.blocks.stream_N)), 3),
         "public_bpb_at_start": before,
         "public_bpb": bpb,
+        "outlook": outlook_of(log.read(), section.batch * section.context),
     }
     write_atomic(work.path / report.FRAGMENT, fragment(metrics, log.read(), samples))
     return metrics
@@ -142,12 +153,21 @@ def _fresh(
 
 
 def _train(
-    section: PretrainConfig, model: "PreTrainedModel", data: Any, log: MetricsLog, work: Workspace
+    section: PretrainConfig,
+    model: "PreTrainedModel",
+    data: "Blocks",
+    points: "EvalSet",
+    log: MetricsLog,
+    work: Workspace,
 ) -> None:
     import torch
 
     from pretrain.checkpoint import restore, save
+    from pretrain.evaluate import bits_per_byte
+    from pretrain.scaling import measure_after
+    from pretrain.speed import flops_per_token, peak_flops
     from pretrain.train import gradients, make_optimizer, schedule, token_losses, train
+    from pretrain.watch import Watch
 
     steps = max(1, section.tokens // (section.batch * section.context))
     folder = work.scratch("checkpoints")
@@ -158,16 +178,22 @@ def _train(
     lr = schedule(section.lr, steps, section.warmup, section.decay)
     losses = torch.compile(token_losses) if section.compute.compile else token_losses
     gradient = partial(gradients, losses=losses)
-    started, tokens = time.perf_counter(), 0
-    with bar(steps, "pretrain", "steps", done=first) as shown:
+    peak = peak_flops(section.compute) / flops_per_token(model.config, section.context)
+    after = measure_after(steps, section.warmup, section.decay, section.evaluate.points)
+    run, settings = work.path.parent, section.model_dump(mode="json")
+    with (
+        bar(steps, "pretrain", "steps", done=first) as shown,
+        tracking(section.tracker, run.name, run, settings) as track,
+    ):
+        watch = Watch(
+            shown, log, track, lambda: bits_per_byte(model, points, section.compute), after, peak
+        )
         done = train(model, optimizer, batches, lr, section.compute, first, gradient)
         for number, step in enumerate(done, start=first):
-            tokens += step.tokens
-            log.write(step=number, loss=step.loss, grad_norm=step.grad_norm)
-            rate = tokens / (time.perf_counter() - started)
-            shown.show(loss=step.loss, **{"tokens/s": int(rate)})
-            shown.advance()
+            watch.step(number, step)
             if (number + 1) % section.checkpoint_every == 0:
                 save(folder, model, optimizer, number + 1)
-    if tokens:
-        work.note("tokens_per_second", round(tokens / (time.perf_counter() - started)))
+    if watch.tokens:
+        rate = watch.tokens / watch.seconds
+        work.note("tokens_per_second", round(rate))
+        work.note("share_of_peak", round(rate / peak, 3))

@@ -176,6 +176,21 @@ def test_metrics_hold_every_step_once(tiny_run: Path) -> None:
     assert [json.loads(line)["step"] for line in lines] == list(range(12))
 
 
+def test_the_report_says_what_more_tokens_would_give(tiny_run: Path) -> None:
+    base = load_artifact(tiny_run / "3-base", "base")
+    found = base.metrics["outlook"]
+    assert [tokens for tokens, _ in found["points"]][-1] == 12 * 4 * 64
+    assert found["low"] <= found["bpb"] <= found["high"]
+    assert found["bpb"] <= found["points"][-1][1]
+    told = (base.path / "report.html").read_text("utf-8")
+    assert f"What 10 times the tokens would give: {found['bpb']:.3f} bits per byte" in told
+
+
+def test_a_tracker_changes_nothing_of_what_is_made(tiny_run: Path) -> None:
+    tracked = tiny_pretrain(tracker="wandb")
+    assert not stage.run(tracked, tiny_run).fresh
+
+
 def test_public_second_moments_go_with_the_base_and_start_the_optimizer(tiny_run: Path) -> None:
     """An empty AdamW's first step is the sign of the gradient; a primed one's has sizes."""
     moments = load_moments(tiny_run / "3-base")

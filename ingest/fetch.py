@@ -14,13 +14,15 @@ from typing import Annotated, Any
 import requests
 import urllib3
 from pydantic import Field
+from requests.adapters import HTTPAdapter
 from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
 
 from commonroot import __version__
 from commonroot.config import Section
 from commonroot.errors import FetchError
-from ingest.guard import AddressRefused, Deadlines, GuardedAdapter, Watch
+from ingest.deadline import Deadlines, Watch
+from ingest.guard import AddressRefused, GuardedAdapter
 from ingest.links import host_key
 from ingest.pace import Pace
 
@@ -82,6 +84,8 @@ class Response:
     """UTC, ISO 8601 with seconds."""
     request_headers: tuple[tuple[str, str], ...]
     withheld: str = ""
+    place: str = ""
+    """From where it was seen, if a proxy was told."""
 
     def header(self, name: str) -> str:
         """First value of a header, "" if absent."""
@@ -95,6 +99,10 @@ class Response:
     def without_body(self, why: str) -> "Response":
         """The same answer, its body not kept."""
         return replace(self, body=b"", withheld=why)
+
+    def seen_from(self, place: str) -> "Response":
+        """The same answer, fetched by somebody there: the address connected to says nothing."""
+        return replace(self, place=place, address="")
 
 
 @dataclass(frozen=True)
@@ -122,9 +130,12 @@ class Fetcher:
         # Cookies would make what a page shows depend on the pages before it.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, GuardedAdapter(config.connect, threads))
+            self._session.mount(scheme, self._adapter(threads))
         self._pace = Pace()
         self._deadlines = Deadlines()
+
+    def _adapter(self, threads: int) -> HTTPAdapter:
+        return GuardedAdapter(self.config.connect, threads)
 
     def close(self) -> None:
         """Close all connections."""
@@ -176,13 +187,13 @@ class Fetcher:
         pause = 0.5 * 2**attempt if asked is None else asked
         return pause if pause <= self.config.retry_after_s else None
 
-    def _once(self, wanted: "_Wanted") -> Response:
+    def _once(self, wanted: _Wanted, proxies: Any = None) -> Response:
         url = wanted.url
         with self._deadlines.watch(self.config.deadline_s) as watch:
             try:
                 with self._session.send(
                     self._prepared(wanted), stream=True, allow_redirects=False,
-                    timeout=self.config.deadline_s,
+                    timeout=self.config.deadline_s, proxies=proxies,
                 ) as raw:
                     return self._read(wanted, raw, watch)
             except AddressRefused as error:
@@ -194,7 +205,7 @@ class Fetcher:
                     ) from None
                 raise FetchFailed("connection", f"{url}: {type(error).__name__}") from None
 
-    def _prepared(self, wanted: "_Wanted") -> requests.PreparedRequest:
+    def _prepared(self, wanted: _Wanted) -> requests.PreparedRequest:
         """Our addresses are canonical and our headers plain: what `Session.request` would do to
         them changes nothing and takes as long as the request."""
         request = requests.PreparedRequest()
@@ -203,7 +214,7 @@ class Fetcher:
         request._cookies = RequestsCookieJar()  # type: ignore[attr-defined]
         return request
 
-    def _read(self, wanted: "_Wanted", raw: Any, watch: Watch) -> Response:
+    def _read(self, wanted: _Wanted, raw: Any, watch: Watch) -> Response:
         response = Response(
             wanted.url, raw.status_code, raw.reason or "", tuple(raw.raw.headers.items()), b"",
             watch.peer, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -216,6 +227,8 @@ class Fetcher:
             body += chunk
             if len(body) > wanted.most_bytes:
                 return response.without_body("too-large")
+            if watch.expired:
+                break
         if watch.expired:
             raise FetchFailed(
                 "deadline", f"{wanted.url}: no end within {self.config.deadline_s:g} s"

@@ -4,15 +4,12 @@ The check is made on the address that is about to be connected, not on a name lo
 a name can answer with a public address first and with 127.0.0.1 the second time.
 """
 
-import heapq
 import ipaddress
-import itertools
 import socket
 import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -20,16 +17,32 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from commonroot.errors import FetchError
+from ingest import deadline
 
-__all__ = ["AddressRefused", "Deadlines", "GuardedAdapter", "Watch", "is_public"]
+__all__ = [
+    "AddressRefused",
+    "GuardedAdapter",
+    "connected",
+    "is_public",
+    "pools",
+    "refuse_private",
+    "tls_context",
+]
 
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
+IPV4_IN_IPV6 = tuple(
+    ipaddress.IPv6Network(net) for net in ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96")
+)
+"""NAT64, IPv4-compatible and IPv4-translated: the last 32 bits are the address."""
+ISATAP = (0x00005EFE, 0x02005EFE)
+"""RFC 5214: what then stands before those 32 bits, whatever the prefix."""
+NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")
+INSIDE = ("localhost", "local", "internal", "intranet", "lan", "home.arpa")
+"""Names that belong to no public network: RFC 6761, 6762, 8375, and what ICANN keeps free."""
 
 MOST_HOSTS = 256
 """Hosts to which connections are kept."""
 
-_current = threading.local()
+Open = Callable[[str, int], socket.socket]
 
 
 class AddressRefused(FetchError):
@@ -47,100 +60,34 @@ def is_public(address: str) -> bool:
         inner = _embedded(ip)
         if inner is not None:
             return is_public(str(inner))
+        if ip.is_site_local or ip in NAT64_LOCAL:
+            return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
 
 def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    if ip in NAT64 or ip in IPV4_COMPATIBLE:
+    isatap = int(ip) >> 32 & 0xFFFFFFFF in ISATAP
+    if isatap or any(ip in network for network in IPV4_IN_IPV6):
         return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
     teredo = ip.teredo[1] if ip.teredo else None
     return ip.ipv4_mapped or ip.sixtofour or teredo
 
 
-class Watch:
-    """One request that has a deadline."""
+def refuse_private(url: str, look_up: bool) -> None:
+    """Raise AddressRefused if `url` does not lead into the public network.
 
-    def __init__(self) -> None:
-        self.expired = False
-        self.peer = ""
-        self._connection: Any = None
-        self._sock: Any = None
-
-    def watch(self, connection: Any) -> None:
-        """Called by the connection that is about to send a request in this thread."""
-        self._connection = connection
-
-    def sent(self, connection: Any) -> None:
-        """Called when the request is out. The socket is kept here because a connection lets go of
-        it as soon as the answer is known to be its last."""
-        self._sock = connection.sock
-        self.peer = connection.peer
-
-    def over(self) -> None:
-        """The request is done: nothing is cut any more."""
-        self._connection = self._sock = None
-
-    def cut(self) -> None:
-        """The deadline has come."""
-        self.expired = True
-        sock = self._sock or getattr(self._connection, "sock", None)
-        if sock is not None:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return
-
-
-class Deadlines:
-    """Cuts connections when their time is up, whatever the server does meanwhile.
-
-    A socket timeout is not enough: it starts again with every byte that drips in. One thread
-    watches over all requests; a timer for each would cost more than the request.
+    For when somebody else makes the connection: of a name no more can be known here than all the
+    addresses it has now, and without `look_up` not even that.
     """
-
-    def __init__(self) -> None:
-        self._due: list[tuple[float, int, Watch]] = []
-        self._count = itertools.count()
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._closed = False
-
-    @contextmanager
-    def watch(self, seconds: float) -> Iterator[Watch]:
-        """Cut this thread's connection if the block takes longer."""
-        watch = Watch()
-        entry = (time.monotonic() + seconds, next(self._count), watch)
-        with self._changed:
-            heapq.heappush(self._due, entry)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, daemon=True)
-                self._thread.start()
-            elif self._due[0] is entry:
-                self._changed.notify()
-        _current.watch = watch
-        try:
-            yield watch
-        finally:
-            _current.watch = None
-            watch.over()
-
-    def close(self) -> None:
-        """End the thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
-
-    def _run(self) -> None:
-        with self._changed:
-            while not self._closed:
-                wait = self._due[0][0] - time.monotonic() if self._due else None
-                if wait is None or wait > 0:
-                    self._changed.wait(wait)
-                else:
-                    heapq.heappop(self._due)[2].cut()
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    found = _literal(host, 0)
+    if not found:
+        if "." not in host or host.endswith(tuple(f".{name}" for name in INSIDE)):
+            raise AddressRefused(f"{host} is no name of the public network: not fetched")
+        found = _look_up(host, 0) if look_up else []
+    for entry in found:
+        if not is_public(str(entry[4][0])):
+            raise AddressRefused(f"{host} has an address that is not public ({entry[4][0]})")
 
 
 class GuardedAdapter(HTTPAdapter):
@@ -159,12 +106,10 @@ class GuardedAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Give the pool manager connection classes that check the address."""
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {
-            "http": _pool(HTTPConnectionPool, HTTPConnection, self._map),
-            "https": _pool(HTTPSConnectionPool, HTTPSConnection, self._map),
-        }
-
+        super().init_poolmanager(*args, **kwargs, ssl_context=tls_context())
+        self.poolmanager.pool_classes_by_scheme = pools(
+            lambda host, port: _open(host, port, self._map)
+        )
 
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
@@ -190,56 +135,121 @@ class GuardedAdapter(HTTPAdapter):
         response.connection = self
         return response
 
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Always; by the one context, which holds the authorities already."""
+        del url, verify, cert
+        conn.cert_reqs = "CERT_REQUIRED"
 
-def _pool(pool: Any, connection: Any, mapping: Mapping[str, str]) -> Any:
-    class Guarded(connection):  # type: ignore[misc]
+
+def tls_context(ca_file: str = "") -> Any:
+    """A context that many connections share; reading the authorities takes 20 ms of CPU.
+
+    `ca_file` holds further ones. Raises OSError if it cannot be read.
+    """
+    import certifi
+    from urllib3.util.ssl_ import create_urllib3_context
+
+    context = create_urllib3_context()
+    context.load_verify_locations(certifi.where())
+    if ca_file:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+def pools(opened: Open) -> dict[str, Any]:
+    """urllib3's pool classes by scheme, their connections made by `opened` under a deadline."""
+    return {
+        "http": _pool(HTTPConnectionPool, HTTPConnection, opened),
+        "https": _pool(HTTPSConnectionPool, HTTPSConnection, opened),
+    }
+
+
+def _pool(pool: Any, connection: Any, opened: Open) -> Any:
+    class Watched(connection):  # type: ignore[misc]
         def _new_conn(self) -> socket.socket:
-            sock = _open(self._dns_host, self.port, self.timeout, mapping)
+            sock = opened(self._dns_host, self.port)
             self.peer = sock.getpeername()[0]
+            watch = deadline.current()
+            if watch is not None:
+                watch.opened(sock, self.peer)
             return sock
 
         def request(self, *args: Any, **kwargs: Any) -> None:
-            watch = getattr(_current, "watch", None)
-            if watch is not None:
-                watch.watch(self)
+            watch = deadline.current()
+            if watch is not None and self.sock is not None:
+                watch.uses(self.sock, self.peer)
             super().request(*args, **kwargs)
-            if watch is not None:
-                watch.sent(self)
 
-    return type(f"Guarded{pool.__name__}", (pool,), {"ConnectionCls": Guarded})
+    return type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": Watched})
 
 
-def _open(host: str, port: int, timeout: Any, mapping: Mapping[str, str]) -> socket.socket:
+def _open(host: str, port: int, mapping: Mapping[str, str]) -> socket.socket:
     mapped = mapping.get(f"{host}:{port}")
     if mapped:
         address, _, mapped_port = mapped.rpartition(":")
-        sock = socket.create_connection((address, int(mapped_port)), _seconds(timeout))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError):
-        raise AddressRefused(f"{host} has no address: no such host, or no network") from None
+        return connected(address.strip("[]"), int(mapped_port))
+    found = _look_up(host.strip("[]"), port)
     public = [entry for entry in found if is_public(str(entry[4][0]))]
     if not public:
         raise AddressRefused(f"{host} has no public address ({found[0][4][0]}): not fetched")
-    return _first_that_answers(public, timeout)
+    return _first_that_answers(public)
 
 
-def _first_that_answers(entries: list[Any], timeout: Any) -> socket.socket:
-    last: OSError = OSError("no address")
+def connected(host: str, port: int) -> socket.socket:
+    """A connection to wherever the user said, unchecked. Raises OSError or AddressRefused."""
+    return _first_that_answers(_look_up(host, port))
+
+
+def _literal(host: str, port: int) -> list[Any]:
+    """An address, in any spelling that the system's resolver takes for one; [] for a name."""
+    try:
+        return socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    except (OSError, UnicodeError):
+        return []
+
+
+def _look_up(host: str, port: int) -> list[Any]:
+    """The addresses of a host. A resolver that does not answer cannot be cut short, so it is asked
+    in a thread that may be left behind."""
+    answer = _literal(host, port)
+
+    def ask() -> None:
+        try:
+            answer.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError):
+            return
+
+    watch = deadline.current()
+    if not answer and watch is not None:
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(watch.left)
+        if asking.is_alive():
+            raise TimeoutError(f"{host} could not be looked up in time")
+    elif not answer:
+        ask()
+    if not answer:
+        raise AddressRefused(f"{host} has no address: no such host, or no network")
+    return answer
+
+
+def _first_that_answers(entries: list[Any]) -> socket.socket:
+    watch = deadline.current()
+    last: OSError = TimeoutError("no time left to connect")
     for family, kind, protocol, _, address in entries:
+        left = watch.left if watch is not None else None
+        if left == 0.0:
+            break
         sock = socket.socket(family, kind, protocol)
-        sock.settimeout(_seconds(timeout))
+        sock.settimeout(left)
         try:
             sock.connect(address)
         except OSError as error:
             sock.close()
             last = error
             continue
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
     raise last
-
-
-def _seconds(timeout: Any) -> float | None:
-    return float(timeout) if isinstance(timeout, int | float) else None

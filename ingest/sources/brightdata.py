@@ -21,8 +21,9 @@ from pydantic import Field
 from commonroot.artifact import text_sha256, write_atomic
 from commonroot.errors import DataError, FetchError
 from commonroot.progress import say
+from ingest.deadline import Deadlines
 from ingest.fetch import FetchConfig
-from ingest.guard import AddressRefused, Deadlines, GuardedAdapter
+from ingest.guard import AddressRefused, GuardedAdapter
 from ingest.links import canonical_url
 from ingest.sources.found import TEXT, Found, Source, files_under, sha256_of
 

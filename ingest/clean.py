@@ -96,6 +96,7 @@ def _resolve(config: CleanConfig) -> CleanConfig:
 def _clean(config: CleanConfig, web: Artifact, work: Workspace) -> dict[str, Any]:
     started = time.time()
     findings = sorted(_examined(config, web, work), key=lambda finding: finding.url)
+    _note_places(findings, web)
     _drop_duplicates(findings, config)
     _drop_contaminated(findings, config.decontaminate)
     kept = [finding for finding in findings if finding.reason is None]
@@ -200,6 +201,15 @@ def _documents(web: Artifact) -> Iterator[Stored | Finding]:
             yield item
 
 
+def _note_places(findings: list[Finding], web: Artifact) -> None:
+    """From where a page was seen, if it was seen through a proxy."""
+    fetches = json_lines((web.path / gather.FETCHES).read_text("utf-8"))
+    places = {record["url"]: record["place"] for record in fetches if record.get("place")}
+    for finding in findings:
+        if finding.url in places:
+            finding.decisions["place"] = places[finding.url]
+
+
 def _drop_duplicates(findings: list[Finding], config: CleanConfig) -> None:
     """Of equal or nearly equal texts the one with the first URL stays."""
     first: dict[str, Finding] = {}
@@ -254,6 +264,7 @@ def _metrics(
         "dropped": reasons,
         "languages": dict(sorted(Counter(finding.language for finding in kept).items())),
         "pii": dict(sorted(pii.items())),
+        "places": dict(sorted(Counter(f.decisions.get("place", "") for f in kept).items())),
     }
 
 

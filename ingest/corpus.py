@@ -41,7 +41,7 @@ COLUMNS = """| column | |
 | `licence` | what the page links to as its licence, if anything |
 | `warc_offset` | of the response record in `pages.warc.gz` |
 | `language` | ISO 639 |
-| `decisions` | JSON: language and score, personal data replaced |
+| `decisions` | JSON: language and score, personal data replaced, place from which it was seen |
 """
 
 
@@ -84,12 +84,20 @@ def card(metrics: dict[str, Any]) -> str:
         + f"Made by commonroot from {metrics['pages']:,} archived responses. Robots rules and "
         + "opt-outs from training were obeyed; each text remains under its page's own terms.\n\n"
         + COLUMNS
+        + _seen_from(metrics["places"])
         + "\n## What was dropped\n\n" + _markdown("reason", metrics["dropped"])
         + "\n## Personal data replaced\n\n" + _markdown("kind", metrics["pii"])
         + "\nOnly what has a form is found: mail addresses, telephone, IP, IBAN and card numbers, "
         + "identity numbers of 13 countries, keys and tokens of known makers; names and postal "
         + "addresses are not.\n"
     )
+
+
+def _seen_from(places: dict[str, int]) -> str:
+    if not any(places):
+        return ""
+    named = {place or "no place was asked for": count for place, count in places.items()}
+    return "\n## From where pages were seen\n\n" + _markdown("place", named)
 
 
 def report_fragment(metrics: dict[str, Any], findings: Sequence[Finding]) -> str:

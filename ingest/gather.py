@@ -25,6 +25,7 @@ from commonroot.plugins import load_plugin
 from commonroot.progress import say
 from ingest.archive import Archive
 from ingest.demo.site import DemoConfig, DemoSite
+from ingest.sessions import ProxyConfig
 from ingest.sources.brightdata import BrightDataConfig
 from ingest.sources.files import FilesConfig
 from ingest.sources.found import Source, gather
@@ -75,7 +76,8 @@ def run(config: GatherConfig, run_dir: Path) -> Artifact:
     sources = _sources(config)
     resolved = _resolve(config, sources)
     return build_artifact(
-        run_dir / FOLDER, KIND, [], resolved, lambda work: _gather(resolved, sources, work)
+        run_dir / FOLDER, KIND, [], resolved,
+        lambda work: _gather(resolved, config.web.proxy, sources, work),
     )
 
 
@@ -107,7 +109,8 @@ def _resolve(config: GatherConfig, sources: dict[str, Source]) -> _Resolved:
             "nothing to gather: set gather.web.seeds, gather.web.seeds_file, gather.files.folder, "
             "gather.warc.files, gather.hub.dataset, gather.wikipedia.dump or gather.demo.enabled"
         )
-    web = config.web.model_copy(update={"seeds": seeds, "seeds_file": None})
+    proxy = config.web.proxy.without_account()
+    web = config.web.model_copy(update={"seeds": seeds, "seeds_file": None, "proxy": proxy})
     fingerprints = {name: source.fingerprint() for name, source in sources.items()}
     named = {name: s.without_paths() for name, s in sources.items() if name not in config.more}
     changed = {"web": web, "fingerprints": fingerprints, **named}
@@ -115,10 +118,13 @@ def _resolve(config: GatherConfig, sources: dict[str, Source]) -> _Resolved:
     return _Resolved(**(kept | changed))
 
 
-def _gather(config: _Resolved, sources: dict[str, Source], work: Workspace) -> dict[str, Any]:
+def _gather(
+    config: _Resolved, proxy: ProxyConfig, sources: dict[str, Source], work: Workspace
+) -> dict[str, Any]:
     started = time.time()
     archive, frontier_dir = work.path / ARCHIVE, work.scratch("frontier")
-    with _demo(config, work) as web:
+    with _demo(config, work) as plain:
+        web = plain.model_copy(update={"proxy": proxy})
         if web.seeds and not config.demo.enabled and not web.contact:
             say("gather.web.contact is empty: give an address at which site owners can reach you")
         with crawl(web, web.seeds, archive, frontier_dir) as frontier:
@@ -163,8 +169,15 @@ def _metrics(lines: str, left: int, robots: dict[str, int]) -> dict[str, Any]:
         "decisions": dict(sorted(Counter(record["decision"] for record in records).items())),
         "opt_outs": dict(sorted(Counter(opted_out).items())),
         "robots": robots,
+        "places": _places(records),
         "not_fetched": left,
     }
+
+
+def _places(records: list[dict[str, Any]]) -> dict[str, int]:
+    """Kept pages by the place from which they were seen."""
+    kept = (record for record in records if record["decision"] == "kept" and record["place"])
+    return dict(sorted(Counter(record["place"] for record in kept).items()))
 
 
 def _report(metrics: dict[str, Any]) -> str:
@@ -179,6 +192,13 @@ def _report(metrics: dict[str, Any]) -> str:
         report.details(
             "Pages that refuse to be trained on",
             report.table(("signal", "pages"), _ranked(metrics["opt_outs"])),
+        ),
+        *(
+            [report.details(
+                "From where pages were seen",
+                report.table(("place", "pages"), _ranked(metrics["places"])),
+            )]
+            if metrics["places"] else []
         ),
     )
 

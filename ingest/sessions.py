@@ -60,6 +60,11 @@ class ProxyConfig(Section):
     ca_file: str = ""
     """PEM file of a further authority, for a proxy that opens TLS itself."""
 
+    def without_account(self) -> "ProxyConfig":
+        """What changes the crawl's result: places and refusals, not who pays for the way."""
+        kept = {"places": self.places, "places_of": self.places_of, "refusals": self.refusals}
+        return ProxyConfig(**kept) if self.address else ProxyConfig()
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         names = [name for _, name in PART.findall(self.user_name)]
@@ -122,6 +127,7 @@ class Sessions:
         self._clock = clock
         self._live: OrderedDict[str, Session] = OrderedDict()
         self._open = 0
+        self._started = 0
         self._changed = threading.Condition()
 
     @contextmanager
@@ -140,6 +146,11 @@ class Sessions:
         """From where a host is looked at."""
         return place_of(host, self.config.places, self.config.places_of)
 
+    def summary(self) -> str:
+        """How many there were and why they ended, in words."""
+        why = ", ".join(f"{why} {count:,}" for why, count in sorted(self.replaced.items()))
+        return f"proxy: {self._started:,} sessions" + (f"; replaced for {why}" if why else "")
+
     def retire(self, session: Session, why: str = "failure") -> None:
         """Use it no more; requests that are under way may end."""
         with self._changed:
@@ -149,7 +160,7 @@ class Sessions:
         """Close what is idle, all of it once nothing is under way."""
         with self._changed:
             for session in list(self._live.values()):
-                self._end(session, "end")
+                self._end(session, "")
 
     def _take(self, host: str) -> Session:
         with self._changed:
@@ -179,6 +190,7 @@ class Sessions:
         place = self.place(host)
         name = user_name(self.config, place, secrets.token_hex(6))
         self._open += 1
+        self._started += 1
         session = Session(host, place, name, self._connect(name), self._clock())
         self._live[host] = session
         return session
@@ -197,7 +209,7 @@ class Sessions:
     def _end(self, session: Session, why: str) -> None:
         if self._live.get(session.host) is session:
             del self._live[session.host]
-            self.replaced[why] += 1
+            self.replaced.update([why] if why else [])
             self._close_if_over(session)
 
     def _close_if_over(self, session: Session) -> None:

@@ -115,5 +115,5 @@ def _record(found: Found, kind: str, decision: str) -> dict[str, Any]:
         "url": found.url, "kind": kind, "decision": decision, "detail": found.detail,
         "status": found.response.status if found.response else None,
         "sha256": hashlib.sha256(found.body).hexdigest(), "bytes": len(found.body), "depth": 0,
-        "opt_out": asdict(found.opt_out) if found.opt_out else None,
+        "opt_out": asdict(found.opt_out) if found.opt_out else None, "place": None,
     }

@@ -8,7 +8,7 @@ and nothing is doubled.
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,12 @@ class Frontier:
         """What became of every finished target: one JSON line each, sorted by URL."""
         rows = self._db.execute("SELECT record FROM targets WHERE record IS NOT NULL ORDER BY url")
         return "".join(f"{row[0]}\n" for row in rows)
+
+    def decided(self, decisions: Sequence[str]) -> list[str]:
+        """Addresses of which one of these things became."""
+        marks = ",".join("?" * len(decisions))
+        query = f"SELECT url FROM targets WHERE json_extract(record, '$.decision') IN ({marks})"
+        return [str(row[0]) for row in self._db.execute(query, decisions)]
 
     def open_count(self) -> int:
         """Targets that were found but never fetched."""

@@ -38,6 +38,7 @@ class Outcome:
             "detail": self.detail, "status": self.response.status if self.response else None,
             "sha256": self.sha256, "bytes": self.bytes, "depth": self.target.depth,
             "opt_out": asdict(self.opt_out) if self.opt_out else None,
+            "place": self.response.place or None if self.response else None,
         }
 
 

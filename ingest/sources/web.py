@@ -5,6 +5,7 @@ order, budgets are spent in that order, and links count only when their whole ro
 run that was killed and resumed ends with the same pages as one that was not.
 """
 
+import resource
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,18 +14,23 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from commonroot.errors import DataError
-from commonroot.progress import Bar, bar
+from commonroot.errors import ConfigError, DataError
+from commonroot.progress import Bar, bar, say
 from ingest.archive import Archive
 from ingest.fetch import HTML_TYPES, XML_TYPES, FetchConfig, Fetcher, FetchFailed
 from ingest.links import canonical_url, origin
+from ingest.proxy import ProxiedFetcher
+from ingest.sessions import ProxyConfig
 from ingest.sources.frontier import Frontier, Target
 from ingest.sources.outcome import Bounds, Outcome, judge
+from ingest.sources.refused import Refusals
 from ingest.sources.rules import SiteRules
 
 __all__ = ["WebConfig", "crawl", "read_seeds"]
 
 BATCH = 64
+FILES, FILES_A_THREAD = 256, 4
+"""Open files: the process's own; two for a new connection, and the idle ones of others."""
 
 
 class WebConfig(FetchConfig):
@@ -43,13 +49,16 @@ class WebConfig(FetchConfig):
     max_pages: int = Field(default=1_000, ge=1)
     """Requests for pages altogether (robots.txt and sitemaps are not counted)."""
     max_bytes: int = Field(default=1_000_000_000, ge=1)
-    """Bytes of bodies altogether after decompression; checked between batches of 64."""
+    """Bytes of bodies altogether after decompression; checked between batches of 64, or
+    of as many as `threads`."""
     max_minutes: float = Field(default=600.0, gt=0.0)
     """Wall time of one call; what is left then is not fetched."""
     max_redirects: int = Field(default=5, ge=0, le=20)
     """Redirects in a row."""
-    threads: int = Field(default=8, ge=1, le=64)
+    threads: int = Field(default=8, ge=1)
     """Requests at once; to one host with a delay there is never more than one."""
+    proxy: ProxyConfig = Field(default_factory=ProxyConfig)
+    """The way out, if it is not the direct one."""
 
 
 def read_seeds(config: WebConfig) -> tuple[str, ...]:
@@ -92,6 +101,8 @@ def crawl(config: WebConfig, seeds: Sequence[str], archive: Path, scratch: Path)
         raise
     finally:
         crawler.fetcher.close()
+    if isinstance(crawler.fetcher, ProxiedFetcher):
+        say(crawler.fetcher.sessions.summary())
     return frontier
 
 
@@ -102,8 +113,10 @@ class Crawler:
         self.config = config
         self.seeds = seeds
         self.frontier = frontier
-        self.fetcher = Fetcher(config, config.threads)
+        self.fetcher = _client(config)
         self.rules = SiteRules(self.fetcher, frontier)
+        self.refusals = Refusals(config.proxy.refusals if config.proxy.address else 0, frontier)
+        self.batch = max(BATCH, config.threads)
         hosts = [urlsplit(seed).netloc for seed in seeds] + list(config.hosts)
         self.scope = {_site(host) for host in hosts}
         self.bounds = Bounds(config.agent, config.max_depth, config.max_redirects, self._in_scope)
@@ -128,10 +141,10 @@ class Crawler:
         """Work off one round; False if a budget ended before it."""
         pending = self.frontier.pending(round_)
         while pending:
-            if self._learn_rules(pending[:BATCH], round_, warc, pool):
+            if self._learn_rules(pending[:self.batch], round_, warc, pool):
                 pending = self.frontier.pending(round_)
                 continue
-            batch = self._within_budget(pending[:BATCH])
+            batch = self._within_budget(pending[:self.batch])
             if not batch:
                 return False
             outcomes = self._visit_all(batch, pool)
@@ -178,13 +191,18 @@ class Crawler:
             lanes.setdefault(urlsplit(target.url).netloc if delay else index, []).append(index)
 
         def work(lane: list[int]) -> list[tuple[int, Outcome]]:
-            return [(index, self._visit(batch[index])) for index in lane]
+            visited = []
+            for index in lane:
+                visited.append((index, self._visit(batch[index])))
+                if len(lane) > 1:
+                    self.refusals.note([visited[-1][1]])
+            return visited
 
         done = [pair for lane in pool.map(work, lanes.values()) for pair in lane]
         return [outcome for _, outcome in sorted(done, key=lambda pair: pair[0])]
 
     def _visit(self, target: Target) -> Outcome:
-        refused = self.rules.refusal(target)
+        refused = self.rules.refusal(target) or self.refusals.refusal(target)
         if refused is not None:
             return refused
         types = XML_TYPES if target.kind == "sitemap" else HTML_TYPES
@@ -194,7 +212,8 @@ class Crawler:
             return Outcome(target, error.reason, str(error))
         return judge(target, response, self.bounds)
 
-    def _commit(self, outcomes: Iterable[Outcome], round_: int, warc: Archive) -> None:
+    def _commit(self, outcomes: Sequence[Outcome], round_: int, warc: Archive) -> None:
+        self.refusals.note(outcomes)
         pages, size = self.frontier.counter("pages"), self.frontier.counter("bytes")
         for outcome in outcomes:
             if outcome.response is not None:
@@ -210,6 +229,22 @@ class Crawler:
 
     def _in_scope(self, url: str) -> bool:
         return _site(urlsplit(url).netloc) in self.scope
+
+
+def _client(config: WebConfig) -> Fetcher:
+    """Raises ConfigError if so many requests need more open files than the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = FILES + FILES_A_THREAD * config.threads
+    if hard != resource.RLIM_INFINITY and hard < need:
+        raise ConfigError(
+            f"gather.web.threads = {config.threads} needs {need} open files and the system allows "
+            f"{hard}: ask for fewer, or raise the limit (ulimit -Hn)"
+        )
+    if soft != resource.RLIM_INFINITY and soft < need:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+    if config.proxy.address:
+        return ProxiedFetcher(config, config.threads, config.proxy)
+    return Fetcher(config, config.threads)
 
 
 def _site(host: str) -> str:

@@ -1,19 +1,27 @@
 """Outbound proxies: who asks, from where, how long; all read from the proxy's own log."""
 
 import base64
+import gzip
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from commonroot.config import load_tables, parse_section
 from commonroot.errors import ConfigError
+from ingest import clean, gather
 from ingest.fetch import HTML_TYPES, FetchConfig, FetchFailed
+from ingest.places import COUNTRIES, place_of
 from ingest.proxy import PASSWORD, ProxiedFetcher, ProxyDown
 from ingest.sessions import ProxyConfig, Sessions, user_name
+from ingest.sources.web import WebConfig
 from tests.ingest import proxyserver
+from tests.ingest.articles import article
 from tests.ingest.proxyserver import Proxy, certificates, serve_proxy
 
 PAGE = (200, {}, b"<p>hello")
@@ -234,3 +242,88 @@ def test_the_password_stands_in_no_answer(proxy: Proxy) -> None:
     assert secret not in repr(answer)
     assert proxyserver.PASSWORD not in repr(answer)
     assert "Proxy-Authorization" not in repr(answer)
+
+
+def _crawl(proxy: Proxy, run_dir: Path, hosts: list[str], **settings: Any) -> dict[str, Any]:
+    told = {"address": proxy.address, "user": "me", "look_up": False, **settings}
+    web = WebConfig(
+        seeds=tuple(f"http://{host}/" for host in hosts), proxy=ProxyConfig(**told), retries=0,
+        delay_s=0.01, sitemaps=False,
+    )
+    gather.run(gather.GatherConfig(web=web), run_dir)
+    lines = (run_dir / gather.FOLDER / gather.FETCHES).read_text("utf-8").splitlines()
+    return {record["url"]: record for record in map(json.loads, lines)}
+
+
+def _site(user: str, url: str) -> tuple[int, dict[str, str], bytes]:
+    host, path = url.split("/", 3)[2:]
+    if "." in path:
+        return 404, {}, b""
+    if host == "no.example" and path == "p2":
+        return 403, {}, b"no"
+    links = "".join(f"<a href=/p{number}>x</a>" for number in range(6))
+    story = article(ord(host[0]) - 97) if path == "p1" else path
+    return 200, {}, f"<p>{story}</p>{links}".encode()
+
+
+def test_the_place_goes_with_the_page_and_the_account_does_not(
+    proxy: Proxy, tmp_path: Path
+) -> None:
+    proxy.answer = _site
+    hosts = [f"{letter}.example" for letter in "abcdefgh"]
+    fetches = _crawl(proxy, tmp_path, hosts, places=("DE", "US/New York"))
+    used = {record["place"] for record in fetches.values()}
+    assert used == {"DE", "US/New York"}
+    clean.run(clean.CleanConfig(near_duplicates=1.0), tmp_path)
+    corpus = pq.read_table(tmp_path / clean.FOLDER / "data").to_pylist()
+    assert len(corpus) == len(hosts)
+    for row in corpus:
+        assert json.loads(row["decisions"])["place"] == fetches[row["url"]]["place"]
+    assert "| US/New York |" in (tmp_path / clean.FOLDER / "README.md").read_text("utf-8")
+    secret = base64.b64encode(f"{proxy.users()[0]}:{proxyserver.PASSWORD}".encode())
+    written = b"".join(
+        gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        for path in tmp_path.rglob("*") if path.is_file()
+    )
+    for private in (secret, proxyserver.PASSWORD.encode(), b"Proxy-Auth", proxy.address.encode()):
+        assert private not in written
+
+
+def test_a_host_that_says_no_is_asked_no_more(proxy: Proxy, tmp_path: Path) -> None:
+    proxy.answer = _site
+    fetches = _crawl(proxy, tmp_path / "default", ["no.example", "yes.example"])
+    decisions = Counter(record["decision"] for url, record in fetches.items() if "no." in url)
+    assert decisions == {"kept": 3, "http-403": 1, "host-refused": 3}
+    assert len(proxy.users("no.example")) == 1
+    assert sum(record["decision"] == "kept" for record in fetches.values()) == 3 + 7
+    fetches = _crawl(proxy, tmp_path / "on", ["no.example"], refusals=0)
+    assert Counter(record["decision"] for record in fetches.values())["kept"] == 6
+
+
+@pytest.mark.parametrize(
+    ("place", "meant"),
+    [("UK", "GB"), ("Germany", "DE"), ("USA/Boston", "US"), ("Grmany", "DE"), ("XK", "")],
+)
+def test_a_wrong_country_is_refused_with_a_suggestion(
+    tmp_path: Path, place: str, meant: str
+) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text(f'[gather.web.proxy]\naddress = "http://x.example:1"\nplaces = ["{place}"]\n')
+    with pytest.raises(ConfigError, match=r"is no country code of ISO 3166-1") as caught:
+        parse_section(gather.GatherConfig, "gather", load_tables(config, [], ["gather"]))
+    assert caught.value.exit_code == 2
+    assert (f"did you mean {meant} (" in str(caught.value)) == bool(meant)
+
+
+def test_every_country_is_accepted_and_hosts_spread_over_all() -> None:
+    from babel import Locale
+
+    known = {code for code in Locale("en").territories if len(code) == 2 and code.isalpha()}
+    unofficial = re.findall("..", "ACCPCQDGEAEUEZICQOTAUNXAXBXKZZ")
+    assert known - set(unofficial) == COUNTRIES
+    assert ProxyConfig(places=tuple(sorted(COUNTRIES))).places == tuple(sorted(COUNTRIES))
+    hosts = [f"h{number}.example" for number in range(5_000)]
+    before = {host: place_of(host, ("DE", "FR", "JP"), {}) for host in hosts}
+    after = {host: place_of(host, ("DE", "FR", "JP", "BR"), {}) for host in hosts}
+    assert all(1_500 < count < 1_850 for count in Counter(before.values()).values())
+    assert all(after[host] in (before[host], "BR") for host in hosts)

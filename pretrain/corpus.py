@@ -1,22 +1,29 @@
 """Read the public corpus that `ingest` sealed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from commonroot.artifact import Artifact
 from commonroot.errors import DataError
 
-__all__ = ["corpus_rows", "corpus_texts"]
+__all__ = ["corpus_rows", "corpus_texts", "source_of", "texts_by_source"]
 
 
 def corpus_rows(
     corpus: Artifact, split: str, columns: list[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Documents of split "train" or "heldout" in the corpus' own order; None: all columns."""
+    """Documents of split "train" or "heldout" in the corpus' own order; None: all columns.
+
+    Of `columns` those that the corpus has.
+    """
     import pyarrow.parquet as pq
 
     for shard in sorted((corpus.path / "data").glob(f"{split}-*.parquet")):
-        yield from pq.read_table(shard, columns=columns).to_pylist()
+        file = pq.ParquetFile(shard)
+        known = set(file.schema_arrow.names)
+        wanted = None if columns is None else [name for name in columns if name in known]
+        yield from file.read(wanted).to_pylist()
 
 
 def corpus_texts(corpus: Artifact, split: str) -> list[str]:
@@ -25,3 +32,16 @@ def corpus_texts(corpus: Artifact, split: str) -> list[str]:
     if not texts:
         raise DataError(f"{corpus.path} has no {split} text: gather more pages or loosen [clean]")
     return texts
+
+
+def texts_by_source(corpus: Artifact, split: str) -> dict[str, list[str]]:
+    """The split's texts under the names of their sources, in the corpus' own order."""
+    found: dict[str, list[str]] = {}
+    for row in corpus_rows(corpus, split, ["text", "source", "url"]):
+        found.setdefault(source_of(row), []).append(row["text"])
+    return found
+
+
+def source_of(row: Mapping[str, Any]) -> str:
+    """Where a document came from: its row's `source`, else its address' host, else "corpus"."""
+    return row.get("source") or urlsplit(row.get("url") or "").hostname or "corpus"

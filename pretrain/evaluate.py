@@ -28,6 +28,12 @@ class EvaluateConfig(Section):
     """Times that held-out bpb is measured while training, for the scaling line; 0: never."""
     point_blocks: int = Field(24, ge=1)
     """Blocks of held-out text for each of them."""
+    sources: int = Field(12, ge=0)
+    """Sources (hosts, or what the corpus names) whose bpb is told apart, the largest first."""
+    source_blocks: int = Field(24, ge=1)
+    """Blocks of held-out text for each source."""
+    pairs: int = Field(200, ge=0, le=400)
+    """Minimal pairs of each of 15 phenomena of English; 0: none."""
 
 
 @dataclass(frozen=True)

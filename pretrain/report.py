@@ -26,6 +26,10 @@ def fragment(
         parts.append(_loss(log))
     if metrics.get("outlook"):
         parts += _outlook(metrics["outlook"], metrics["tokens"], metrics["corpus_tokens"])
+    if metrics.get("sources"):
+        parts.append(_sources(metrics["sources"]))
+    if metrics.get("pairs"):
+        parts += _pairs(metrics["pairs"])
     rows = report.table(["prompt", "continuation"], list(samples.items()))
     parts.append(report.details("Samples", rows))
     return report.section("The root: pretraining on public text", *parts)
@@ -75,3 +79,33 @@ def _line(found: Mapping[str, Any]) -> str:
     axes.set(xscale="log", xlabel="training tokens", ylabel="held-out bits per byte")
     axes.legend()
     return report.figure(fig, "Held-out public text along the run, and where it leads")
+
+
+def _sources(sources: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [
+        [name, float(row["bpb"]), float(row["bytes_per_token"]), int(row["documents"])]
+        for name, row in sources.items()
+    ]
+    header = ["held-out text of", "bits per byte", "bytes per token", "documents"]
+    return report.details("By source", report.table(header, rows))
+
+
+def _pairs(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    overall = found["overall"]
+    text = (
+        f"Of {overall['pairs']:,} pairs of sentences that differ in one place, the English one is "
+        f"the likelier in {overall['accuracy']:.1%} (95 % interval over pairs "
+        f"{overall['low']:.1%} to {overall['high']:.1%}); guessing gives 50 %."
+    )
+    names = [name for name in reversed(list(found)) if name != "overall"]
+    shares = [found[name]["accuracy"] for name in names]
+    bars = [
+        [found[name]["accuracy"] - found[name]["low"] for name in names],
+        [found[name]["high"] - found[name]["accuracy"] for name in names],
+    ]
+    fig = report.new_figure(height=4.4)
+    axes = fig.subplots()
+    axes.errorbar(shares, names, xerr=bars, fmt="o", linewidth=1.2)
+    axes.axvline(0.5, linestyle="--", linewidth=1.0, color=report.CYCLE[-1])
+    axes.set(xlim=(0, 1), xlabel="share of pairs; the dashed line is guessing")
+    return [report.prose(text), report.figure(fig, "Minimal pairs by phenomenon")]

@@ -1,6 +1,5 @@
 """Stage 3: corpus -> base model (2-corpus -> 3-base)."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +90,8 @@ def run(section: PretrainConfig, run_dir: Path) -> Artifact:
 
 def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[str, Any]:
     from pretrain.corpus import corpus_texts
-    from pretrain.evaluate import bits_per_byte, eval_set, sample
+    from pretrain.evaluate import bits_per_byte, eval_set
+    from pretrain.exam import examine, samples
     from pretrain.model import count, load_model, load_tokenizer, pick_device, save_model
     from pretrain.moments import save_moments
     from pretrain.packing import pack
@@ -125,8 +125,7 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
         save_moments(
             model, public, section.batch, section.moment_batches, section.compute, work.path
         )
-    samples = {prompt: sample(model, tokenizer, prompt) for prompt in section.prompts}
-    write_atomic(work.path / "samples.json", json.dumps(samples, indent=1, ensure_ascii=False))
+    said = samples(model, tokenizer, section.prompts, work.path)
     metrics = {
         "provenance": "adopted: unknown" if section.base else "trained on the parent corpus only",
         "parameters": count(model),
@@ -136,8 +135,11 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
         "public_bpb_at_start": before,
         "public_bpb": bpb,
         "outlook": outlook_of(log.read(), section.batch * section.context),
+        **examine(
+            model, tokenizer, corpus, section.context, section.evaluate, section.compute, work.path
+        ),
     }
-    write_atomic(work.path / report.FRAGMENT, fragment(metrics, log.read(), samples))
+    write_atomic(work.path / report.FRAGMENT, fragment(metrics, log.read(), said))
     return metrics
 
 

@@ -66,6 +66,7 @@ def build_corpus(run_dir: Path, seeds: range) -> Artifact:
 
 
 def tiny_pretrain(**changes: object):  # type: ignore[no-untyped-def]
+    from pretrain.evaluate import EvaluateConfig
     from pretrain.model import Compute, ModelShape
     from pretrain.stage import PretrainConfig
 
@@ -78,6 +79,7 @@ def tiny_pretrain(**changes: object):  # type: ignore[no-untyped-def]
         "eval_blocks": 8,
         "checkpoint_every": 3,
         "prompts": ["Ba"],
+        "evaluate": EvaluateConfig(pairs=2),
         "model": shape,
         "compute": Compute(threads=1, dtype="fp32"),
     }

@@ -1,0 +1,142 @@
+"""The dial: how long, how many tokens or how large -> everything else of a training run.
+
+A run's loss is predicted as E + A / N^a + B / D^b (N parameters, D training tokens; Hoffmann et al.
+2022, https://arxiv.org/abs/2203.15556), where a token that is seen again counts less each time
+(Muennighoff et al. 2023, https://arxiv.org/abs/2305.16264). The constants are those of a grid of
+small runs (docs/decisions.md); how many tokens a second a size trains is measured before it starts.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from commonroot.errors import ConfigError
+from pretrain.model import ModelShape
+
+__all__ = [
+    "BUDGET",
+    "Budget",
+    "Choice",
+    "choose",
+    "ladder",
+    "parameters_of",
+    "parse_budget",
+    "predicted_bpb",
+]
+
+BUDGET = r"^$|^\d+(\.\d+)? ?(s|min|h)$|^\d+(\.\d+)?[kMG]? (tokens|parameters)$"
+SECONDS = {"s": 1, "min": 60, "h": 3600}
+THOUSANDS = {"k": 10**3, "M": 10**6, "G": 10**9, "": 1}
+E, A, ALPHA, B, BETA = 0.90, 9.0, 0.27, 65.0, 0.36
+"""Of bits per byte: fitted to the grid in docs/decisions.md."""
+HALF_LIFE = 15.4
+"""Epochs after which what repetition adds is nearly used up (Muennighoff et al., R*)."""
+MOST_EPOCHS = 16
+TOKENS_A_PARAMETER = 3.0
+"""Where N is given and D is free: about what a budget of minutes leads to."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One of the three is set."""
+
+    seconds: float | None = None
+    tokens: int | None = None
+    parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A size that was considered."""
+
+    shape: ModelShape
+    parameters: int
+    tokens: int
+    epochs: float
+    """Passes over the corpus."""
+    bpb: float
+    """Predicted, held-out public text."""
+    seconds: float
+    """Of training."""
+
+
+def parse_budget(text: str) -> Budget:
+    """E.g. "90s", "4 min", "2h", "20M tokens", "3M parameters". Raises ConfigError."""
+    if not text or not re.match(BUDGET, text):
+        raise ConfigError(
+            f"pretrain.budget = {text!r}: write a time (90s, 4min, 2h), 20M tokens or 3M parameters"
+        )
+    number, unit = re.match(r"([\d.]+)(.*)", text).groups()  # type: ignore[union-attr]
+    amount, unit = float(number), unit.strip()
+    if unit in SECONDS:
+        return Budget(seconds=amount * SECONDS[unit])
+    scale, _, what = unit.rpartition(" ")
+    return Budget(**{what: int(amount * THOUSANDS[scale])})
+
+
+def ladder(vocab: int | None = None) -> list[ModelShape]:
+    """Shapes from 0.2M to 100M parameters, each about 1.5 times the one before.
+
+    Wider models get more layers and, unless `vocab` is given, a larger vocabulary.
+    """
+    rungs = []
+    for heads, layers in (
+        (2, 3), (3, 4), (4, 4), (5, 5), (6, 6), (8, 6), (10, 7), (12, 8), (16, 10), (20, 12), (24, 12)
+    ):  # fmt: skip
+        hidden = 32 * heads
+        words = vocab or (2048 if hidden < 192 else 4096 if hidden < 384 else 8192)
+        rungs.append(
+            ModelShape(
+                hidden=hidden,
+                layers=layers,
+                heads=heads,
+                kv_heads=heads // 2 if heads % 2 == 0 else heads,
+                intermediate=3 * hidden,
+                vocab=words,
+            )
+        )
+    return rungs
+
+
+def parameters_of(shape: ModelShape) -> int:
+    """Parameters of a tied model of this shape, norms left out."""
+    head = shape.hidden // shape.heads
+    attention = 2 * shape.hidden * head * (shape.heads + shape.kv_heads)
+    mlp = 3 * shape.hidden * shape.intermediate
+    return shape.vocab * shape.hidden + shape.layers * (attention + mlp)
+
+
+def predicted_bpb(parameters: int, tokens: int, corpus_tokens: int) -> float:
+    """Held-out bpb of a model trained on `tokens`, drawn from a corpus of `corpus_tokens`."""
+    fresh = min(tokens, corpus_tokens)
+    again = tokens / fresh - 1 if fresh else 0.0
+    worth = fresh * (1 + HALF_LIFE * (1 - math.exp(-again / HALF_LIFE)))
+    return E + A / parameters**ALPHA + B / max(worth, 1.0) ** BETA
+
+
+def choose(
+    budget: Budget,
+    shapes: Iterable[ModelShape],
+    corpus_tokens: Callable[[ModelShape], int],
+    tokens_per_second: Callable[[ModelShape], float],
+) -> list[Choice]:
+    """Every shape with the tokens that the budget buys it, the best one first."""
+    choices = [
+        _choice(budget, shape, corpus_tokens(shape), tokens_per_second(shape)) for shape in shapes
+    ]
+    if budget.seconds is not None:
+        return sorted(choices, key=lambda one: one.bpb)
+    wanted = budget.parameters or budget.tokens / TOKENS_A_PARAMETER  # type: ignore[operator]
+    return sorted(choices, key=lambda one: abs(math.log(one.parameters / wanted)))
+
+
+def _choice(budget: Budget, shape: ModelShape, corpus_tokens: int, rate: float) -> Choice:
+    parameters = parameters_of(shape)
+    if budget.seconds is not None:
+        tokens = int(budget.seconds * rate)
+    else:
+        tokens = budget.tokens or int(parameters * TOKENS_A_PARAMETER)
+    tokens = min(tokens, MOST_EPOCHS * corpus_tokens)
+    bpb = predicted_bpb(parameters, tokens, corpus_tokens)
+    return Choice(shape, parameters, tokens, tokens / corpus_tokens, bpb, tokens / rate)

@@ -4,7 +4,6 @@ Tokens a second are measured here and now on the configured model, for a few sec
 arithmetic. Crawling time follows from politeness, not from the machine.
 """
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,25 +87,15 @@ def _beside(section: FederateConfig) -> int:
 
 def _measure(section: PretrainConfig, lora: LoraConfig) -> tuple[int, int, float]:
     """Parameters, those that are trained in rounds, and tokens trained a second."""
-    import numpy as np
-
     from federate.lora.adapter import attach
-    from pretrain.model import build_model, count, load_model, pick_device
-    from pretrain.train import make_optimizer, train
+    from pretrain.model import build_model, count, load_model
+    from pretrain.speed import tokens_per_second
 
-    device = pick_device(section.compute)
     if section.base:
-        model = load_model(Path(section.base).expanduser(), device)
+        model = load_model(Path(section.base).expanduser())
     else:
         model = build_model(section.model, section.context, 0, section.seed)
-        model.to(device)  # type: ignore[arg-type]
-    tokens = np.random.default_rng(0).integers(0, 256, (section.batch, section.context + 1))
-    batch = tokens[:, :-1].copy(), tokens[:, 1:].copy()
-    optimizer = make_optimizer(model, 0.0)
-    list(train(model, optimizer, [batch], lambda _: 0.0, section.compute))
-    started = time.perf_counter()
-    steps = len(list(train(model, optimizer, [batch] * 4, lambda _: 0.0, section.compute)))
-    rate = steps * section.batch * section.context / (time.perf_counter() - started)
+    rate = tokens_per_second(model, section)
     parameters = trained = count(model)
     if lora.rank:
         attach(model, lora)

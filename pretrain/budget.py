@@ -18,6 +18,7 @@ __all__ = [
     "BUDGET",
     "Budget",
     "Choice",
+    "bytes_per_token",
     "choose",
     "ladder",
     "parameters_of",
@@ -30,6 +31,11 @@ SECONDS = {"s": 1, "min": 60, "h": 3600}
 THOUSANDS = {"k": 10**3, "M": 10**6, "G": 10**9, "": 1}
 E, A, ALPHA, B, BETA = 0.90, 9.0, 0.27, 65.0, 0.36
 """Of bits per byte: fitted to the grid in docs/decisions.md."""
+RUNGS = (
+    *((2, 3), (3, 4), (4, 4), (5, 5), (6, 6), (8, 6)),
+    *((10, 7), (12, 8), (16, 10), (20, 12), (24, 12)),
+)
+"""Heads of 32 and layers."""
 HALF_LIFE = 15.4
 """Epochs after which what repetition adds is nearly used up (Muennighoff et al., R*)."""
 MOST_EPOCHS = 16
@@ -81,9 +87,7 @@ def ladder(vocab: int | None = None) -> list[ModelShape]:
     Wider models get more layers and, unless `vocab` is given, a larger vocabulary.
     """
     rungs = []
-    for heads, layers in (
-        (2, 3), (3, 4), (4, 4), (5, 5), (6, 6), (8, 6), (10, 7), (12, 8), (16, 10), (20, 12), (24, 12)
-    ):  # fmt: skip
+    for heads, layers in RUNGS:
         hidden = 32 * heads
         words = vocab or (2048 if hidden < 192 else 4096 if hidden < 384 else 8192)
         rungs.append(
@@ -99,6 +103,11 @@ def ladder(vocab: int | None = None) -> list[ModelShape]:
     return rungs
 
 
+def bytes_per_token(vocab: int) -> float:
+    """About how many bytes of English prose a token of a trained byte-level BPE stands for."""
+    return 2.46 + 0.56 * math.log2(vocab / 1024)
+
+
 def parameters_of(shape: ModelShape) -> int:
     """Parameters of a tied model of this shape, norms left out."""
     head = shape.hidden // shape.heads
@@ -112,7 +121,7 @@ def predicted_bpb(parameters: int, tokens: int, corpus_tokens: int) -> float:
     fresh = min(tokens, corpus_tokens)
     again = tokens / fresh - 1 if fresh else 0.0
     worth = fresh * (1 + HALF_LIFE * (1 - math.exp(-again / HALF_LIFE)))
-    return E + A / parameters**ALPHA + B / max(worth, 1.0) ** BETA
+    return float(E + A / parameters**ALPHA + B / max(worth, 1.0) ** BETA)
 
 
 def choose(

@@ -78,9 +78,12 @@ def fused_losses(model: "PreTrainedModel", x_BT: Tensor, y_BT: Tensor, ignore: i
     inner: Any = model.model
     hidden = inner.embed_tokens(x_BT).flatten(0, 1)
     frame = _frame(model, x_BT)
+    attend: Any = _Attention.apply
+    think: Any = _Mlp.apply
+    loss: Any = _Loss.apply
     for layer in inner.layers:
         attention, mlp = layer.self_attn, layer.mlp
-        hidden = _Attention.apply(
+        hidden = attend(
             hidden,
             layer.input_layernorm.weight,
             attention.q_proj.weight,
@@ -91,7 +94,7 @@ def fused_losses(model: "PreTrainedModel", x_BT: Tensor, y_BT: Tensor, ignore: i
             attention.k_norm.weight if hasattr(attention, "k_norm") else None,
             frame,
         )
-        hidden = _Mlp.apply(
+        hidden = think(
             hidden,
             layer.post_attention_layernorm.weight,
             mlp.gate_proj.weight,
@@ -99,7 +102,7 @@ def fused_losses(model: "PreTrainedModel", x_BT: Tensor, y_BT: Tensor, ignore: i
             mlp.down_proj.weight,
             frame,
         )
-    total: Tensor = _Loss.apply(
+    total: Tensor = loss(
         hidden, inner.norm.weight, model.lm_head.weight, y_BT.flatten(), ignore, frame
     )
     return total
@@ -156,7 +159,7 @@ class _Mlp(Function):
     """x + W_down (silu(W_gate n) * W_up n), where n is the RMS norm of x."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x_NE: Tensor,
         norm_E: Tensor,
@@ -178,7 +181,7 @@ class _Mlp(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy_NE: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, dy_NE: Tensor) -> Any:
         hat_NE, factor_N, into, down, both, active_NI, mixed_NI = ctx.saved_tensors
         gate_NI, up_NI = both.chunk(2, dim=1)
         dout = dy_NE.to(down.dtype)
@@ -199,7 +202,7 @@ class _Loss(Function):
     """Summed cross-entropy of softmax(W n), where n is the RMS norm of x."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x_NE: Tensor,
         norm_E: Tensor,
@@ -232,7 +235,7 @@ class _Loss(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dtotal: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, dtotal: Tensor) -> Any:
         hat_NE, factor_N, dhat_NE, dinto = ctx.saved_tensors
         inward = torch.zeros_like(factor_N).expand(hat_NE.shape)
         dx_NE = _normalise_back(dhat_NE, hat_NE, factor_N * dtotal, inward)
@@ -244,7 +247,7 @@ class _Attention(Function):
     """x + W_o attend(W_q n, W_k n, W_v n), where n is the RMS norm of x; causal, rotary."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x_NE: Tensor,
         norm_E: Tensor,
@@ -276,7 +279,7 @@ class _Attention(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy_NE: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, dy_NE: Tensor) -> Any:
         frame: Frame = ctx.frame
         hat_NE, factor_N, into, out, query, key, value, mixed_NF, *shares = ctx.saved_tensors
         norm_E, q_proj, k_proj, v_proj = ctx.weights

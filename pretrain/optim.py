@@ -101,8 +101,9 @@ class Muon(torch.optim.Optimizer):
         state = self.state[matrix]
         if not state:
             state["momentum"] = torch.zeros_like(matrix)
-        state["momentum"].lerp_(matrix.grad, 1 - momentum)
-        return torch.lerp(matrix.grad, state["momentum"], momentum)
+        assert matrix.grad is not None
+        mean: torch.Tensor = state["momentum"].lerp_(matrix.grad, 1 - momentum)
+        return torch.lerp(matrix.grad, mean, momentum)
 
     def _adamw(self, group: dict[str, Any]) -> None:
         params = [p for p in group["params"] if p.grad is not None]
@@ -140,7 +141,7 @@ def orthogonalise(matrices_KRC: torch.Tensor) -> torch.Tensor:
     """
     wide = matrices_KRC.mT if matrices_KRC.shape[1] > matrices_KRC.shape[2] else matrices_KRC
     size = torch.linalg.vector_norm(wide, dim=(1, 2), keepdim=True)
-    x_KRC = (wide / (size * SAFETY + 1e-7)).bfloat16()
+    x_KRC: torch.Tensor = (wide / (size * SAFETY + 1e-7)).bfloat16()
     for a, b, c in COEFFICIENTS:
         gram_KRR = x_KRC @ x_KRC.mT
         turn_KRR = torch.baddbmm(gram_KRR, gram_KRR, gram_KRR, beta=b, alpha=c)

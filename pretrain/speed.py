@@ -1,5 +1,6 @@
 """What a token costs, and how much of it this machine can do in a second."""
 
+import statistics
 import time
 from typing import TYPE_CHECKING
 
@@ -7,13 +8,17 @@ from pretrain.model import Compute, matmul_dtype, pick_device
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["flops_per_token", "peak_flops"]
+    from pretrain.stage import PretrainConfig
+
+__all__ = ["flops_per_token", "peak_flops", "tokens_per_second"]
 
 SIDES = {"cpu": (768, 1536), "mps": (2048, 4096), "cuda": (4096, 8192)}
 """Square matrices to multiply: large enough to be bound by arithmetic, small enough to be quick."""
 SECONDS_A_SIZE = 0.2
+STEPS = 6
+"""Of training that are timed, the first of them for nothing."""
 
 
 def flops_per_token(config: "PreTrainedConfig", context: int) -> float:
@@ -51,6 +56,28 @@ def peak_flops(compute: Compute) -> float:
     device = pick_device(compute)
     dtype = matmul_dtype(compute, device)
     return max(_rate(side, dtype, device) for side in SIDES[device.type])
+
+
+def tokens_per_second(model: "PreTrainedModel", section: "PretrainConfig") -> float:
+    """What training of `section` does with `model`: the median of a few steps on random tokens.
+
+    At a learning rate of zero, so the weights stay.
+    """
+    import numpy as np
+
+    from pretrain.train import pick_optimizer, train
+
+    model.to(pick_device(section.compute))  # type: ignore[arg-type]
+    tokens = np.random.default_rng(0).integers(0, 256, (section.batch, section.context + 1))
+    batch = tokens[:, :-1].copy(), tokens[:, 1:].copy()
+    optimizer = pick_optimizer(model, section)
+    seconds = []
+    began = time.perf_counter()
+    for _ in train(model, optimizer, [batch] * STEPS, lambda _: 0.0, section.compute):
+        now = time.perf_counter()
+        seconds.append(now - began)
+        began = now
+    return section.batch * section.context / statistics.median(seconds[1:])
 
 
 def _rate(side: int, dtype: "torch.dtype", device: "torch.device") -> float:

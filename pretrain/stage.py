@@ -18,8 +18,10 @@ from commonroot.artifact import (
 from commonroot.config import Section
 from commonroot.progress import MetricsLog, bar
 from commonroot.tracker import KINDS, tracking
+from pretrain.budget import BUDGET
 from pretrain.evaluate import EvaluateConfig
 from pretrain.model import Compute, ModelShape
+from pretrain.settle import given, settle
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -39,14 +41,21 @@ class PretrainConfig(Section):
     as unknown."""
     seed: int = Field(0, ge=0)
     """Seed of the initial weights and of the data order."""
+    budget: str = Field("", pattern=BUDGET)
+    """How long to train (90s, 4min, 2h), on how much (20M tokens) or how large a model (3M
+    parameters): size and tokens follow from it, measured on this machine. Empty: as set below."""
     tokens: int = Field(1_000_000, ge=1)
     """Training tokens in all."""
     context: int = Field(256, ge=16, le=8192)
     """Tokens a block."""
     batch: int = Field(8, ge=1)
     """Blocks an optimizer step."""
-    lr: float = Field(3e-3, gt=0)
+    optimizer: str = Field("muon", pattern="^(muon|adamw)$")
+    """muon: for the matrices between embedding and head, AdamW for the rest; adamw: for all."""
+    lr: float = Field(8e-3, gt=0)
     """Peak learning rate of AdamW."""
+    matrix_lr: float = Field(1e-2, gt=0)
+    """Peak learning rate of Muon: the share of an update's own size that is taken."""
     weight_decay: float = Field(0.1, ge=0)
     """On matrices only."""
     warmup: int = Field(20, ge=0)
@@ -78,6 +87,8 @@ def run(section: PretrainConfig, run_dir: Path) -> Artifact:
     """Train (or adopt) the base model out of `run_dir`/2-corpus into `run_dir`/3-base."""
     corpus = load_artifact(run_dir / "2-corpus", "corpus")
     inputs = {"base": tree_sha256(Path(section.base).expanduser())} if section.base else {}
+    if section.budget:
+        inputs["given"] = given(section)
     return build_artifact(
         run_dir / "3-base",
         "base",
@@ -106,6 +117,7 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
         data, tokens = None, 0
     else:
         texts = corpus_texts(corpus, "train")
+        section = settle(section, sum(len(text.encode()) for text in texts), work)
         model, tokenizer = _fresh(section, texts)
         data, tokens = pack(tokenizer, texts, section.context), section.tokens
         model = model.to(device)  # type: ignore[arg-type]
@@ -130,6 +142,7 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
         "provenance": "adopted: unknown" if section.base else "trained on the parent corpus only",
         "parameters": count(model),
         "tokens": tokens,
+        "shape": section.model.model_dump(),
         "corpus_tokens": len(data.stream_N) if data else 0,
         "bytes_per_token": round(heldout.bytes / max(1, len(heldout.blocks.stream_N)), 3),
         "public_bpb_at_start": before,
@@ -168,12 +181,12 @@ def _train(
     from pretrain.evaluate import bits_per_byte
     from pretrain.scaling import measure_after
     from pretrain.speed import flops_per_token, peak_flops
-    from pretrain.train import gradients, make_optimizer, schedule, token_losses, train
+    from pretrain.train import gradients, pick_optimizer, schedule, token_losses, train
     from pretrain.watch import Watch
 
     steps = max(1, section.tokens // (section.batch * section.context))
     folder = work.scratch("checkpoints")
-    optimizer = make_optimizer(model, section.weight_decay)
+    optimizer = pick_optimizer(model, section)
     first = restore(folder, model, optimizer)
     log.keep(first, "step")
     batches = (data.batch(section.seed, step, section.batch) for step in range(first, steps))

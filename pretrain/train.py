@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from pretrain.stage import PretrainConfig
+
 __all__ = [
     "Correction",
     "Gradients",
     "Step",
     "gradients",
     "make_optimizer",
+    "pick_optimizer",
     "schedule",
     "stock_losses",
     "token_losses",
@@ -73,7 +76,10 @@ def schedule(peak: float, steps: int, warmup: int, decay: float) -> Callable[[in
 def make_optimizer(
     model: "PreTrainedModel", weight_decay: float, betas: tuple[float, float] = (0.9, 0.95)
 ) -> "torch.optim.AdamW":
-    """AdamW (https://arxiv.org/abs/1711.05101); norms and other vectors are not decayed."""
+    """AdamW (https://arxiv.org/abs/1711.05101); norms and other vectors are not decayed.
+
+    From random weights pretrain.optim's Muon learns faster.
+    """
     import torch
 
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
@@ -83,6 +89,17 @@ def make_optimizer(
         {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True)
+
+
+def pick_optimizer(
+    model: "PreTrainedModel", section: "PretrainConfig"
+) -> "torch.optim.Optimizer":
+    """The one that pretraining was asked for."""
+    if section.optimizer == "adamw":
+        return make_optimizer(model, section.weight_decay)
+    from pretrain.optim import Muon
+
+    return Muon(model, section.matrix_lr / section.lr, section.weight_decay)
 
 
 def token_losses(

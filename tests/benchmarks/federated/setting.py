@@ -33,6 +33,8 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = ROOT / "runs" / "demo"
+BASE, BASE_CONFIG = ROOT / "runs" / "bench-base", ROOT / "configs" / "gap.toml"
+"""The base of the benchmarks at full size stays the same, whatever the demo's becomes."""
 PARENTS = ("2-corpus", "3-base", "4-shards")
 Tables = Mapping[str, Mapping[str, Any]]
 SMALL_MODEL = {
@@ -46,6 +48,8 @@ SMALL_MODEL = {
 """That of configs/smoke.toml."""
 SMALL: Tables = {
     "pretrain": {
+        "optimizer": "adamw",
+        "lr": 3e-3,
         "tokens": 400_000,
         "context": 128,
         "batch": 8,
@@ -59,6 +63,8 @@ SMALL: Tables = {
 }
 """A base of 0.1M parameters and the demo's 43 clients."""
 TINY: dict[str, Any] = {
+    "optimizer": "adamw",
+    "lr": 3e-3,
     "tokens": 8_192,
     "context": 64,
     "batch": 4,
@@ -93,11 +99,11 @@ def make_run(work: Path, tables: Tables = SMALL, demo: Path = DEMO) -> Path:
 
 
 def demo_run(work: Path) -> Path:
-    """`work` over the demo's own corpus, base and shards (configs/demo.toml)."""
+    """`work` over the corpus and shards of the demo and the base of configs/gap.toml."""
     work.mkdir(parents=True, exist_ok=True)
     for stage in ("ingest", "pretrain", "shards"):
-        call(work / "demo.log", stage, "--config", ROOT / "configs/demo.toml", "--run", DEMO)
-    return branch(DEMO, work)
+        call(work / "base.log", stage, "--config", BASE_CONFIG, "--run", BASE)
+    return branch(BASE, work)
 
 
 def branch(run: Path, folder: Path) -> Path:

@@ -4,9 +4,9 @@ Because of the members a file can be cut at any committed offset and goes on fro
 damaged record costs one record.
 """
 
-import io
 import mmap
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ingest.fetch import Response
+from ingest.record import REQUEST, RESPONSE, http_block, record, record_id
 
 __all__ = [
     "HOP_HEADERS",
@@ -30,23 +31,22 @@ GZIP_MAGIC = b"\x1f\x8b\x08"
 T = TypeVar("T")
 LICENCE = "Licence"
 """Our own field of a resource record: address of the licence that its source gives."""
+NOT_MODIFIED = "http://netpreserve.org/warc/1.1/revisit/server-not-modified"
+BUFFER = 1_000_000
 
 
 class Archive:
     """Append records to a WARC file, starting at `offset` (what lies behind it is cut off)."""
 
     def __init__(self, path: Path, offset: int) -> None:
-        from warcio.warcwriter import WARCWriter
-
         path.touch()
-        self._file = open(path, "r+b")  # noqa: SIM115 (closed by close)
+        self._file = open(path, "r+b", BUFFER)  # noqa: SIM115 (closed by close)
         self._file.truncate(offset)
         self._file.seek(offset)
-        self._writer = WARCWriter(self._file, gzip=True, warc_version="WARC/1.1")
         if offset == 0:
-            self._writer.write_record(
-                self._writer.create_warcinfo_record(path.name, {"format": "WARC File Format 1.1"})
-            )
+            named = [*_identity(_now()), ("WARC-Filename", path.name)]
+            told = b"format: WARC File Format 1.1\r\n"
+            self._file.write(record("warcinfo", named, "application/warc-fields", told))
 
     def __enter__(self) -> "Archive":
         return self
@@ -55,20 +55,23 @@ class Archive:
         self._file.close()
 
     def add(self, response: Response) -> None:
-        """Write one exchange: the response, then the request it answers."""
-        answer = self._response_record(response)
-        asked = self._request_record(response)
-        self._writer.write_request_response_pair(asked, answer)
+        """Write one exchange: the response, then the request it answers.
+
+        Of an answer that was confirmed by a later 304, the exchange that confirmed it follows: a
+        revisit record and its request.
+        """
+        confirmed = response.confirmed
+        name = self._add_response(response)
+        if confirmed is None:
+            self._add_request(response, name)
+        else:
+            self._add_request(confirmed, self._add_revisit(response, confirmed, name))
 
     def add_resource(self, url: str, media_type: str, body: bytes, licence: str = "") -> None:
         """Write a document that came from a file and not over HTTP."""
-        fields = {LICENCE: licence} if licence else {}
-        self._writer.write_record(
-            self._writer.create_warc_record(
-                url, "resource", payload=io.BytesIO(body), length=len(body),
-                warc_content_type=media_type, warc_headers_dict=fields,
-            )
-        )
+        fields = [*_identity(_now()), ("WARC-Target-URI", url)]
+        fields += [(LICENCE, licence)] if licence else []
+        self._file.write(record("resource", fields, media_type, body, body))
 
     def commit(self) -> int:
         """Force everything to disk; returns the offset to go on from."""
@@ -76,42 +79,56 @@ class Archive:
         os.fsync(self._file.fileno())
         return self._file.tell()
 
-    def _response_record(self, response: Response) -> Any:
-        from warcio.statusandheaders import StatusAndHeaders
-
+    def _add_response(self, response: Response) -> str:
         # The body is stored decoded, so the headers must not say that it is still encoded.
         headers = [
             (f"X-Crawl-{name}" if name.lower() in HOP_HEADERS else name, value)
             for name, value in response.headers
         ]
         headers.append(("Content-Length", str(len(response.body))))
-        extra = {"WARC-Date": response.fetched_at}
-        if response.address:
-            extra["WARC-IP-Address"] = response.address
+        fields = _exchange(response)
         if response.withheld:
-            extra["WARC-Truncated"] = (
-                "length" if response.withheld == "too-large" else "unspecified"
-            )
-        return self._writer.create_warc_record(
-            response.url, "response", payload=io.BytesIO(response.body),
-            length=len(response.body), warc_headers_dict=extra,
-            http_headers=StatusAndHeaders(
-                f"{response.status} {response.reason}".strip(), headers, protocol="HTTP/1.1"
-            ),
-        )
+            why = "length" if response.withheld == "too-large" else "unspecified"
+            fields.append(("WARC-Truncated", why))
+        block = http_block(_status_line(response), headers, response.body)
+        self._file.write(record("response", fields, RESPONSE, block, response.body))
+        return fields[0][1]
 
-    def _request_record(self, response: Response) -> Any:
-        from warcio.statusandheaders import StatusAndHeaders
+    def _add_revisit(self, response: Response, confirmed: Response, name: str) -> str:
+        fields = [
+            *_exchange(confirmed), ("WARC-Profile", NOT_MODIFIED), ("WARC-Refers-To", name),
+            ("WARC-Refers-To-Target-URI", response.url),
+            ("WARC-Refers-To-Date", response.fetched_at),
+        ]
+        block = http_block(_status_line(confirmed), confirmed.headers)
+        self._file.write(record("revisit", fields, RESPONSE, block))
+        return fields[0][1]
 
+    def _add_request(self, response: Response, answer: str) -> None:
         parts = urlsplit(response.url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
+        fields = [*_identity(response.fetched_at), ("WARC-Target-URI", response.url)]
+        fields.append(("WARC-Concurrent-To", answer))
         headers = [("Host", parts.netloc), *response.request_headers]
-        return self._writer.create_warc_record(
-            response.url, "request", warc_headers_dict={"WARC-Date": response.fetched_at},
-            http_headers=StatusAndHeaders(
-                f"GET {target} HTTP/1.1", headers, is_http_request=True
-            ),
-        )
+        block = http_block(f"GET {target} HTTP/1.1", headers)
+        self._file.write(record("request", fields, REQUEST, block))
+
+
+def _identity(date: str) -> list[tuple[str, str]]:
+    return [("WARC-Record-ID", record_id()), ("WARC-Date", date)]
+
+
+def _exchange(response: Response) -> list[tuple[str, str]]:
+    fields = [*_identity(response.fetched_at), ("WARC-Target-URI", response.url)]
+    return [*fields, ("WARC-IP-Address", response.address)] if response.address else fields
+
+
+def _status_line(response: Response) -> str:
+    return f"HTTP/1.1 {response.status} {response.reason}".strip()
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 @dataclass(frozen=True)

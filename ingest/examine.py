@@ -13,9 +13,9 @@ from ingest import optout
 from ingest.decode import decode
 from ingest.extract import extract
 from ingest.language import language_of
-from ingest.links import licence_in, read_tags
 from ingest.pii import redact
 from ingest.quality import QualityConfig, quality_reason
+from ingest.tags import licence_in, read_tags
 
 __all__ = ["ExamineConfig", "Finding", "Job", "examine"]
 

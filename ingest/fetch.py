@@ -26,10 +26,9 @@ from ingest.guard import AddressRefused, GuardedAdapter
 from ingest.links import host_key
 from ingest.pace import Pace
 
-__all__ = ["HTML_TYPES", "XML_TYPES", "FetchConfig", "FetchFailed", "Fetcher", "Response"]
+__all__ = ["HTML_TYPES", "FetchConfig", "FetchFailed", "Fetcher", "Response"]
 
 HTML_TYPES = ("text/html", "application/xhtml+xml", "text/plain")
-XML_TYPES = ("text/xml", "application/xml", "text/plain", "application/rss+xml", "text/html")
 TRY_AGAIN = (429, 502, 503, 504)
 CHUNK = 64 * 1024
 
@@ -86,6 +85,8 @@ class Response:
     withheld: str = ""
     place: str = ""
     """From where it was seen, if a proxy was told."""
+    confirmed: "Response | None" = None
+    """The later 304 that says this answer of an earlier crawl still holds."""
 
     def header(self, name: str) -> str:
         """First value of a header, "" if absent."""
@@ -193,7 +194,7 @@ class Fetcher:
             try:
                 with self._session.send(
                     self._prepared(wanted), stream=True, allow_redirects=False,
-                    timeout=self.config.deadline_s, proxies=proxies,
+                    timeout=self.config.deadline_s, proxies=proxies or {},
                 ) as raw:
                     return self._read(wanted, raw, watch)
             except AddressRefused as error:

@@ -16,6 +16,7 @@ from commonroot.artifact import (
     Workspace,
     build_artifact,
     json_lines,
+    load_artifact,
     text_sha256,
     write_atomic,
 )
@@ -27,11 +28,12 @@ from ingest.archive import Archive
 from ingest.demo.site import DemoConfig, DemoSite
 from ingest.sessions import ProxyConfig
 from ingest.sources.brightdata import BrightDataConfig
+from ingest.sources.crawl import crawl
 from ingest.sources.files import FilesConfig
 from ingest.sources.found import Source, gather
 from ingest.sources.hub import HubConfig
 from ingest.sources.warc import WarcConfig
-from ingest.sources.web import WebConfig, crawl, read_seeds
+from ingest.sources.web import WebConfig, read_seeds
 from ingest.sources.wikipedia import WikipediaConfig
 
 __all__ = ["ACCESS_LOG", "ARCHIVE", "FETCHES", "FOLDER", "KIND", "TRUTH", "GatherConfig", "run"]
@@ -75,10 +77,20 @@ def run(config: GatherConfig, run_dir: Path) -> Artifact:
     """Gather into `run_dir/1-web`. Raises DataError if there is nothing to gather from."""
     sources = _sources(config)
     resolved = _resolve(config, sources)
+    earlier = _earlier(config.web.earlier, run_dir)
     return build_artifact(
         run_dir / FOLDER, KIND, [], resolved,
-        lambda work: _gather(resolved, config.web.proxy, sources, work),
+        lambda work: _gather(resolved, config.web.proxy, sources, work, earlier),
     )
+
+
+def _earlier(named: str | None, run_dir: Path) -> Artifact | None:
+    """The crawl in another run's folder. Raises ArtifactError or DataError if it is none."""
+    if named is None:
+        return None
+    if Path(named).resolve() == run_dir.resolve():
+        raise DataError("gather.web.earlier names this run itself: crawl into another --run folder")
+    return load_artifact(Path(named) / FOLDER, KIND)
 
 
 def _sources(config: GatherConfig) -> dict[str, Source]:
@@ -110,7 +122,10 @@ def _resolve(config: GatherConfig, sources: dict[str, Source]) -> _Resolved:
             "gather.warc.files, gather.hub.dataset, gather.wikipedia.dump or gather.demo.enabled"
         )
     proxy = config.web.proxy.without_account()
-    web = config.web.model_copy(update={"seeds": seeds, "seeds_file": None, "proxy": proxy})
+    # What is taken from an earlier crawl is what would have been fetched: it changes nothing here.
+    web = config.web.model_copy(update={
+        "seeds": seeds, "seeds_file": None, "proxy": proxy, "earlier": None
+    })
     fingerprints = {name: source.fingerprint() for name, source in sources.items()}
     named = {name: s.without_paths() for name, s in sources.items() if name not in config.more}
     changed = {"web": web, "fingerprints": fingerprints, **named}
@@ -119,7 +134,8 @@ def _resolve(config: GatherConfig, sources: dict[str, Source]) -> _Resolved:
 
 
 def _gather(
-    config: _Resolved, proxy: ProxyConfig, sources: dict[str, Source], work: Workspace
+    config: _Resolved, proxy: ProxyConfig, sources: dict[str, Source], work: Workspace,
+    earlier: Artifact | None,
 ) -> dict[str, Any]:
     started = time.time()
     archive, frontier_dir = work.path / ARCHIVE, work.scratch("frontier")
@@ -127,7 +143,11 @@ def _gather(
         web = plain.model_copy(update={"proxy": proxy})
         if web.seeds and not config.demo.enabled and not web.contact:
             say("gather.web.contact is empty: give an address at which site owners can reach you")
-        with crawl(web, web.seeds, archive, frontier_dir) as frontier:
+        old = earlier.path / ARCHIVE if earlier else None
+        with crawl(web, web.seeds, archive, frontier_dir, old) as frontier:
+            if earlier:
+                work.note("earlier", earlier.digest)
+                work.note("confirmed", frontier.counter("confirmed"))
             lines, left = frontier.lines(), frontier.open_count()
             robots, length = frontier.robots_count(), frontier.counter("warc")
     with Archive(archive, length) as warc:

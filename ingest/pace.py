@@ -41,9 +41,11 @@ class Pace:
         with self._lock:
             known = self._hosts.setdefault(host, _Host())
             kept = max(delay_s, known.pause_s, known.latency_s if delay_s else 0.0)
-            start = max(self.clock(), known.next_at)
+            now = self.clock()
+            start = max(now, known.next_at)
             known.next_at = start + kept
-        self.sleep(max(0.0, start - self.clock()))
+        if start > now:
+            self.sleep(start - now)
 
     def note(self, host: str, seconds: float, status: int) -> None:
         """An answer took so long; with a busy status the next turn moves back."""

@@ -6,7 +6,7 @@ Where the RFC is silent this follows the reference implementation: a misspelt di
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from urllib.parse import urlsplit
 
 __all__ = ["MAX_BYTES", "Robots", "allowed", "matches", "parse", "preferences", "target_of"]
@@ -54,21 +54,36 @@ class Robots:
 
     def names(self, user_agent: str) -> bool:
         """Does the file address this agent by its own name (and not by `*`)?"""
-        return any(user_agent.lower() in group.agents for group in self.groups)
+        return user_agent.lower() in self._agents
+
+    @cached_property
+    def _agents(self) -> frozenset[str]:
+        return frozenset(agent for group in self.groups for agent in group.agents)
+
+    @cached_property
+    def _found(self) -> dict[str, list[Group]]:
+        """Agent -> its groups: a crawler asks for the same few with every address."""
+        return {}
 
     def groups_for(self, user_agent: str) -> list[Group]:
         """All groups that name the agent (merged, RFC 9309 2.2.1), else those for `*`."""
-        product = user_agent.partition("/")[0].strip().lower()
-        named = [group for group in self.groups if product and product in group.agents]
-        return named or [group for group in self.groups if "*" in group.agents]
+        if user_agent not in self._found:
+            product = user_agent.partition("/")[0].strip().lower()
+            named = [group for group in self.groups if product and product in group.agents]
+            star = [group for group in self.groups if "*" in group.agents]
+            self._found[user_agent] = named or star
+        return self._found[user_agent]
 
     def allows(self, user_agent: str, url: str) -> bool:
         """May `user_agent` fetch `url`? robots.txt itself always may be fetched."""
         target = target_of(url)
         if target == "/robots.txt":
             return True
-        rules = [rule for group in self.groups_for(user_agent) for rule in group.rules]
-        hits = [(len(pattern), allow) for allow, pattern in rules if matches(pattern, target)]
+        hits = [
+            (len(pattern), allow)
+            for group in self.groups_for(user_agent) for allow, pattern in group.rules
+            if matches(pattern, target)
+        ]
         return max(hits)[1] if hits else True
 
     def crawl_delay(self, user_agent: str) -> float | None:
@@ -162,6 +177,7 @@ def _product(agent: str) -> str:
     return found.group().lower() if found else ""
 
 
+@lru_cache(maxsize=1_024)
 def target_of(url: str) -> str:
     """Path and query of an address, as patterns are matched against it."""
     parts = urlsplit(url)

@@ -3,8 +3,9 @@
 import gzip
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from ingest.demo import annex
+from ingest.demo.annex import Answer
 from ingest.demo.plan import ATLAS, SIGNALS, WIKI, Planned
 from ingest.demo.templates import Links, View, listing, render
 
@@ -48,17 +49,6 @@ RSL = b"""<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One HTTP answer."""
-
-    body: bytes
-    status: int = 200
-    headers: dict[str, str] = field(
-        default_factory=lambda: {"Content-Type": "text/html; charset=utf-8"}
-    )
-
-
 def build(pages: list[Planned], seed: int) -> Table:
     """Every address of the site; the same for the same arguments."""
     table: Table = {}
@@ -80,16 +70,23 @@ def build(pages: list[Planned], seed: int) -> Table:
             ("/license.xml", RSL, "application/rsl+xml"),
         ):
             table[host, path] = Answer(body, headers={"Content-Type": kind})
+    table.update(annex.annex(next(page.url for page in pages if page.kind == "article")))
+    table.update(
+        ((page.host, page.path), _article(page, ())) for page in pages if page.host in annex.HOSTS
+    )
     return table
 
 
 def _article(page: Planned, related: Links) -> Answer:
-    head, extra = SIGNALS.get(page.signal, ("", {}))
+    rare = annex.SIGNALS.get(page.signal, ("", "", {}))[1:]
+    head, extra = SIGNALS.get(page.signal, rare)
     if page.host == WIKI:
         head += '<link rel="license" href="https://creativecommons.org/licenses/by-sa/4.0/">\n'
+    here = page.host in NAMES
     view = View(
-        NAMES[page.host], page.article.title, page.article.language, page.article.sections,
-        _nav(page.host), related, _footer(), head,
+        NAMES.get(page.host, page.host), page.article.title, page.article.language,
+        page.article.sections, _nav(page.host) if here else (), related,
+        _footer() if here else (), head,
     )
     text = render(view, page.template)
     body, content_type = text.encode(), "text/html; charset=utf-8"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ingest.demo.annex import refused
 from ingest.demo.pii import plant
 from ingest.demo.texts import Article, atlas_articles, wiki_articles
 
@@ -102,6 +103,10 @@ def plan(pages: int, seed: int) -> list[Planned]:
         made += [_page(WIKI, language, kind, article, draw) for article in found]
     made += [_page(WIKI, "en", "thin", _thin(i), draw) for i in range(counts["thin"])]
     made += [_page(ATLAS, "offers", "spam", _spam(i, draw), draw) for i in range(counts["spam"])]
+    made += [
+        Planned(host, path, "opt-out", article, 0, signal=signal)
+        for host, path, signal, article in refused()
+    ]
     unique = {page.url: page for page in made}
     return sorted(unique.values(), key=lambda page: page.url)
 

@@ -1,8 +1,13 @@
-"""The demo site's server: two named hosts on one loopback port, with an access log."""
+"""The demo site's server: named hosts on one loopback port, with an access log.
+
+Pages have an ETag; one that is asked for with it again is answered by 304.
+"""
 
 import gzip
 import json
 import threading
+import zlib
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -10,7 +15,8 @@ from typing import Any
 from pydantic import Field
 
 from commonroot.config import Section
-from ingest.demo.pages import Answer, Table, build
+from ingest.demo.annex import HOSTS, Answer
+from ingest.demo.pages import Table, build
 from ingest.demo.plan import ATLAS, WIKI, plan
 
 __all__ = ["DemoConfig", "DemoSite"]
@@ -39,14 +45,14 @@ class DemoSite:
 
     @property
     def seeds(self) -> tuple[str, ...]:
-        """Home pages of both hosts."""
-        return (f"http://{ATLAS}/", f"http://{WIKI}/")
+        """Home pages of all hosts."""
+        return tuple(f"http://{host}/" for host in (ATLAS, WIKI, *HOSTS))
 
     @property
     def connect(self) -> dict[str, str]:
         """Where the hosts really are, for the crawler's connect map."""
         address = f"127.0.0.1:{self._server.server_port}"
-        return {f"{ATLAS}:80": address, f"{WIKI}:80": address}
+        return {f"{host}:80": address for host in (ATLAS, WIKI, *HOSTS)}
 
     def truth(self) -> bytes:
         """gzip of one JSON line a page; the same bytes for the same config."""
@@ -87,11 +93,17 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         host = self.headers.get("Host", "").partition(":")[0]
         answer = self.server.table.get((host, self.path)) or Answer(b"<p>Not found.</p>", 404)
+        if answer.status == 200:
+            tag = f'"{zlib.crc32(answer.body):08x}"'
+            known = self.headers.get("If-None-Match") == tag
+            fresh = Answer(b"", 304) if known else answer
+            answer = replace(fresh, headers={**answer.headers, "ETag": tag})
         self._note(host, answer.status)
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
+        if answer.status != 304:
+            self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         self.wfile.write(answer.body)
 

@@ -8,15 +8,16 @@ and nothing is doubled.
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ingest.links import host_key
 
 __all__ = ["Frontier", "Target"]
 
+REMEMBERED = 500_000
+"""Addresses of which it is kept in memory that they are queued."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS targets (
   url TEXT PRIMARY KEY, kind TEXT NOT NULL, round INTEGER NOT NULL, depth INTEGER NOT NULL,
@@ -25,12 +26,15 @@ CREATE INDEX IF NOT EXISTS by_round ON targets (round);
 CREATE TABLE IF NOT EXISTS robots (origin TEXT PRIMARY KEY, verdict TEXT NOT NULL, body BLOB);
 CREATE TABLE IF NOT EXISTS reservations (origin TEXT PRIMARY KEY, files TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS patterns (pattern TEXT PRIMARY KEY, credit INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS texts (hash INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS earlier (
+  url TEXT PRIMARY KEY, offset INTEGER NOT NULL, etag TEXT NOT NULL, modified TEXT NOT NULL);
 """
 
 
-@dataclass(frozen=True)
-class Target:
-    """A URL to be fetched: `kind` page or sitemap, `depth` links and `hops` redirects away."""
+class Target(NamedTuple):
+    """A URL to be fetched: page, sitemap or feed, `depth` links and `hops` redirects away."""
 
     url: str
     kind: str
@@ -45,6 +49,8 @@ class Frontier:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path)
         self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + SCHEMA)
+        self._queued: dict[str, tuple[int, int, int]] = {}
+        """Of addresses queued lately: round, depth, hops. Most links were seen before."""
 
     def __enter__(self) -> "Frontier":
         return self
@@ -61,20 +67,43 @@ class Frontier:
         """Set a number (part of the open transaction)."""
         self._db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (name, value))
 
+    def counters(self) -> dict[str, int]:
+        """All numbers of the committed state."""
+        return dict(self._db.execute("SELECT name, value FROM counters"))
+
+    def set_counters(self, values: Mapping[str, int]) -> None:
+        """Set numbers (part of the open transaction)."""
+        self._db.executemany("INSERT OR REPLACE INTO counters VALUES (?, ?)", values.items())
+
     def add(self, targets: Iterable[Target], round_: int) -> None:
         """Queue targets for a round; of two ways to a new one the shorter counts."""
         self._db.executemany(
             "INSERT INTO targets VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (url) DO UPDATE SET "
             "depth = min(depth, excluded.depth), hops = min(hops, excluded.hops) "
             "WHERE record IS NULL AND round = excluded.round",
-            ((t.url, t.kind, round_, t.depth, t.hops) for t in targets),
+            [
+                (t.url, t.kind, round_, t.depth, t.hops)
+                for t in targets if self._matters(t, round_)
+            ],
         )
 
-    def finish(self, url: str, record: dict[str, Any]) -> None:
-        """Store what became of a target (part of the open transaction)."""
-        self._db.execute(
+    def _matters(self, target: Target, round_: int) -> bool:
+        """Could the statement above change anything? (False is always right, also after a kill.)"""
+        first, depth, hops = self._queued.get(target.url, (round_ + 1, target.depth, target.hops))
+        if first < round_ or (first == round_ and depth <= target.depth and hops <= target.hops):
+            return False
+        if target.url not in self._queued or first == round_:
+            if len(self._queued) >= REMEMBERED:
+                self._queued.clear()
+            least = min(depth, target.depth), min(hops, target.hops)
+            self._queued[target.url] = (round_, *least)
+        return True
+
+    def finish(self, records: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        """Store what became of targets, by URL (part of the open transaction)."""
+        self._db.executemany(
             "UPDATE targets SET record = ? WHERE url = ?",
-            (json.dumps(record, ensure_ascii=False), url),
+            [(json.dumps(record, ensure_ascii=False), url) for url, record in records],
         )
 
     def commit(self) -> None:
@@ -115,6 +144,36 @@ class Frontier:
         marks = ",".join("?" * len(decisions))
         query = f"SELECT url FROM targets WHERE json_extract(record, '$.decision') IN ({marks})"
         return [str(row[0]) for row in self._db.execute(query, decisions)]
+
+    def decision(self, url: str) -> str | None:
+        """What became of a URL; "" if it waits, None if it is not known."""
+        row = self._db.execute("SELECT record FROM targets WHERE url = ?", (url,)).fetchone()
+        return row and (json.loads(row[0])["decision"] if row[0] else "")
+
+    def credits(self) -> dict[str, int]:
+        """Stored credits of patterns of addresses."""
+        return dict(self._db.execute("SELECT pattern, credit FROM patterns"))
+
+    def set_credit(self, pattern: str, credit: int) -> None:
+        """Store a pattern's credit (part of the open transaction)."""
+        self._db.execute("INSERT OR REPLACE INTO patterns VALUES (?, ?)", (pattern, credit))
+
+    def add_texts(self, hashes: Iterable[int]) -> int:
+        """Note pieces of text (part of the open transaction); how many of them are new."""
+        before = self._db.total_changes
+        rows = ((number,) for number in hashes)
+        self._db.executemany("INSERT OR IGNORE INTO texts VALUES (?)", rows)
+        return self._db.total_changes - before
+
+    def set_earlier(self, pages: Iterable[tuple[str, int, str, str]]) -> None:
+        """Note (url, offset, ETag, Last-Modified) of an earlier archive."""
+        self._db.executemany("INSERT OR REPLACE INTO earlier VALUES (?, ?, ?, ?)", pages)
+
+    def earlier(self, url: str) -> tuple[int, str, str] | None:
+        """(offset, ETag, Last-Modified) of a page of the earlier archive."""
+        query = "SELECT offset, etag, modified FROM earlier WHERE url = ?"
+        row = self._db.execute(query, (url,)).fetchone()
+        return (int(row[0]), str(row[1]), str(row[2])) if row else None
 
     def open_count(self) -> int:
         """Targets that were found but never fetched."""

@@ -8,8 +8,12 @@ from typing import Any
 from ingest import optout
 from ingest.decode import decode
 from ingest.fetch import Response
-from ingest.links import canonical_url, read_tags, sitemap_urls
+from ingest.links import canonical_url
+from ingest.sitemaps import LIST_TYPES, listed
 from ingest.sources.frontier import Target
+from ingest.sources.shell import needs_javascript
+from ingest.sources.traps import hash_of, pattern_of, texts_of
+from ingest.tags import PageTags, parse_page, tags_of
 
 __all__ = ["REDIRECTS", "Bounds", "Outcome", "judge"]
 
@@ -30,6 +34,16 @@ class Outcome:
     found: list[Target] = field(default_factory=list)
     asked: bool = True
     """Was a request sent? Only then it counts against the page budget."""
+    canonical: str | None = None
+    """Another address, in scope, to which the page says that it belongs."""
+    texts: list[int] = field(default_factory=list)
+    """Pieces of text of an address that varies: does its pattern still give new ones?"""
+
+    def withhold(self, why: str) -> None:
+        """Keep the answer, but not its body."""
+        self.decision = why
+        if self.response is not None:
+            self.response = self.response.without_body(why)
 
     def record(self) -> dict[str, Any]:
         """The line of fetches.jsonl: no dates, so that equal crawls give equal lines."""
@@ -49,6 +63,7 @@ class Bounds:
     agent: str
     max_depth: int
     max_redirects: int
+    feeds: bool
     in_scope: Callable[[str], bool]
 
 
@@ -63,8 +78,8 @@ def judge(target: Target, response: Response, bounds: Bounds) -> Outcome:
         outcome.decision = f"http-{response.status}"
     elif response.withheld:
         outcome.decision, outcome.detail = response.withheld, response.media_type
-    elif target.kind == "sitemap":
-        _read_sitemap(outcome, response, bounds)
+    elif target.kind != "page" or response.media_type in LIST_TYPES:
+        _read_listing(outcome, response, bounds)
     else:
         _read_page(outcome, response, bounds)
     return outcome
@@ -83,29 +98,52 @@ def _follow(outcome: Outcome, response: Response, bounds: Bounds) -> None:
         outcome.decision = "redirect-out-of-scope"
 
 
-def _read_sitemap(outcome: Outcome, response: Response, bounds: Bounds) -> None:
-    outcome.decision = "sitemap"
-    pages, maps = sitemap_urls(response.body)
-    hops = outcome.target.hops + 1
-    outcome.found = [Target(url, "page", 0, 0) for url in pages if bounds.in_scope(url)]
+def _read_listing(outcome: Outcome, response: Response, bounds: Bounds) -> None:
+    """Queue what a sitemap or feed lists; a feed's pages are as deep as the feed."""
+    target, found = outcome.target, listed(response.body, response.url)
+    if not found.kind:
+        outcome.decision, outcome.detail = "not-a-listing", response.media_type
+        return
+    outcome.decision = found.kind
+    depth, hops = target.depth if found.kind == "feed" else 0, target.hops + 1
+    outcome.found = [Target(url, "page", depth, 0) for url in filter(bounds.in_scope, found.pages)]
     if hops <= bounds.max_redirects:
-        further = filter(bounds.in_scope, maps)
+        further = filter(bounds.in_scope, found.sitemaps)
         outcome.found += [Target(url, "sitemap", 0, hops) for url in further]
 
 
 def _read_page(outcome: Outcome, response: Response, bounds: Bounds) -> None:
-    target = outcome.target
     refusal = optout.from_headers(response.headers, bounds.agent)
-    if response.media_type != "text/plain":
-        tags = read_tags(decode(response.body, response.header("Content-Type")), target.url)
+    varies, shell = pattern_of(outcome.target.url) is not None, False
+    if response.media_type == "text/plain":
+        outcome.texts = [hash_of(outcome.sha256 or "")]
+    else:
+        tree = parse_page(decode(response.body, response.header("Content-Type")))
+        tags = tags_of(tree, outcome.target.url)
         refusal = refusal or optout.from_metas(tags.metas, bounds.agent)
-        if target.depth < bounds.max_depth and not _nofollow(response, tags.metas):
-            links = filter(bounds.in_scope, tags.links)
-            outcome.found = [Target(url, "page", target.depth + 1, 0) for url in links]
+        shell = not refusal and needs_javascript(tree)
+        _follow_tags(outcome, response, tags, bounds)
+        if varies and not refusal:
+            outcome.texts = texts_of(tree)
     if refusal:
         # The refused text is not kept, not even in the archive.
-        outcome.decision, outcome.opt_out = "opt-out", refusal
-        outcome.response = response.without_body("opt-out")
+        outcome.withhold("opt-out")
+        outcome.opt_out = refusal
+    elif shell:
+        outcome.withhold("needs-javascript")
+
+
+def _follow_tags(
+    outcome: Outcome, response: Response, tags: PageTags, bounds: Bounds
+) -> None:
+    target = outcome.target
+    if tags.canonical and tags.canonical != target.url and bounds.in_scope(tags.canonical):
+        outcome.canonical = tags.canonical
+    if target.depth < bounds.max_depth and not _nofollow(response, tags.metas):
+        links = filter(bounds.in_scope, tags.links)
+        outcome.found = [Target(url, "page", target.depth + 1, 0) for url in links]
+        feeds = filter(bounds.in_scope, tags.feeds) if bounds.feeds else ()
+        outcome.found += [Target(url, "feed", target.depth + 1, 0) for url in feeds]
 
 
 def _nofollow(response: Response, metas: Mapping[str, str]) -> bool:

@@ -15,6 +15,7 @@ from commonroot.artifact import Artifact, load_artifact
 from commonroot.errors import DataError
 from ingest import clean, gather
 from ingest.archive import Stored, read_archive
+from ingest.demo import annex
 from ingest.demo.plan import SIGNALS, plan
 from ingest.demo.score import main_text_f1
 
@@ -52,13 +53,29 @@ def test_no_disallowed_page_is_fetched(demo: Demo) -> None:
 def test_no_refusing_page_is_in_archive_or_corpus(demo: Demo) -> None:
     _, web, corpus = demo
     refusing = {url: page for url, page in _truth(web).items() if page["kind"] == "opt-out"}
-    assert {page["signal"] for page in refusing.values()} == set(SIGNALS)
+    assert {page["signal"] for page in refusing.values()} == {*SIGNALS, *annex.SIGNALS}
     assert not set(_texts(corpus)).intersection(refusing)
     for item in read_archive(web.path / gather.ARCHIVE):
         assert isinstance(item, Stored)
         assert item.url not in refusing or item.body == b""
     decided = sum(web.metrics["decisions"].get(name, 0) for name in OPT_OUTS)
     assert decided == len(refusing)
+
+
+def test_what_troubles_a_crawler_is_passed_over_with_a_reason(demo: Demo) -> None:
+    lines = (demo[1].path / gather.FETCHES).read_text("utf-8").splitlines()
+    records = [record for record in map(json.loads, lines) if f"//{annex.ANNEX}/" in record["url"]]
+    said = {record["url"].removeprefix(f"http://{annex.ANNEX}"): record for record in records}
+    assert said["/viewer/"]["decision"] == "needs-javascript"
+    assert said["/copy/of-an-article.html"]["decision"] == "canonical-elsewhere"
+    for number in range(4):  # of a packed sitemap, two feeds, links with a session and a campaign
+        assert said[f"/post/{number}.html"]["decision"] == "kept"
+    assert not any("PHPSESSID" in url or "utm_" in url for url in said)
+    for what, pages in (("/calendar/", 12 * len(annex.YEARS)), ("/shop?", 150)):
+        mine = [r["decision"] for url, r in said.items() if url.startswith(what) and url[-1] != "/"]
+        assert len(mine) == pages
+        assert mine.count("kept") == 100
+        assert mine.count("trap") == pages - 100
 
 
 def test_scores_against_the_truth(demo: Demo) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ingest.links import canonical_url, read_tags, sitemap_urls
+from ingest.links import canonical_url
+from ingest.tags import read_tags
 
 
 @pytest.mark.parametrize(
@@ -47,19 +48,3 @@ def test_tags_of_a_page() -> None:
 def test_comment_openers_do_not_stall_the_link_reader() -> None:
     page = "<!--" * 40_000 + "<a href='/x'>x</a>"
     read_tags(page, "http://x.example/")  # quadratic parsers need over ten seconds for this
-
-
-def test_sitemaps() -> None:
-    urls = (
-        b"<urlset xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'>"
-        b"<url><loc> http://X.example/a </loc></url><url><loc>ftp://x</loc>"
-    )
-    assert sitemap_urls(urls) == (["http://x.example/a"], [])
-    index = b"<sitemapindex><sitemap><loc>http://x.example/s.xml</loc></sitemap></sitemapindex>"
-    assert sitemap_urls(index) == ([], ["http://x.example/s.xml"])
-    assert sitemap_urls(b"not xml at all") == ([], [])
-    entity = (
-        b"<!DOCTYPE u [<!ENTITY e SYSTEM 'file:///etc/hostname'>]>"
-        b"<urlset><url><loc>http://x.example/&e;</loc></url></urlset>"
-    )
-    assert sitemap_urls(entity)[0] in ([], ["http://x.example/"])

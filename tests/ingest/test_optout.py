@@ -2,10 +2,10 @@
 
 import pytest
 
-from ingest.links import read_tags
 from ingest.optout import from_headers, from_metas, from_robots
 from ingest.reservations import AI_TXT, TDMREP, refusal, site_reservations
 from ingest.robots import parse
+from ingest.tags import read_tags
 
 URL = "http://x.example/a"
 

@@ -1,0 +1,1 @@
+"""The lines of tests.benchmarks.crawling."""

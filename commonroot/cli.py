@@ -47,7 +47,7 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     except OSError as error:
-        print(f"commonroot: {error.filename or 'i/o'}: {error.strerror}", file=sys.stderr)
+        print(f"commonroot: {error.filename or 'i/o'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
         if not _is_click_error(error):

@@ -7,6 +7,7 @@ damaged record costs one record.
 import mmap
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,13 +179,18 @@ def read_on(
             for reached, found in records(offset):
                 good, whole = reached, True
                 yield found
-            return
+            # The decoder takes a file that was cut short for one that ends.
+            broken = _broken_member(path, max(good, offset))
+            if broken is None:
+                return
+            bad, why = broken, "EOFError"
         except Exception as error:  # whatever a decoder raises, one record is lost and not the run
             bad = offset if good < 0 else _next_member(path, good + 1)
-            if whole:  # a false start inside the same damage is not counted again
-                yield Damaged(bad, type(error).__name__)
-            whole = False
-            offset = _next_member(path, bad + 1)
+            why = type(error).__name__
+        if whole:  # a false start inside the same damage is not counted again
+            yield Damaged(bad, why)
+        whole = False
+        offset = _next_member(path, bad + 1)
 
 
 def read_record(path: Path, offset: int) -> Stored | None:
@@ -215,10 +221,11 @@ def _stored(record: Any, body: bytes, offset: int) -> Stored:
     http = record.http_headers
     status = int(http.get_statuscode() or 0) if http else 200
     headers = tuple(http.headers) if http else _resource_headers(record)
-    if len(body) != int((http or warc).get_header("Content-Length") or 0):
+    length, url = (http or warc).get_header("Content-Length"), warc.get_header("WARC-Target-URI")
+    if url is None or length is None or len(body) != int(length):
         raise EOFError("record ends early")
     return Stored(
-        str(warc.get_header("WARC-Target-URI")), offset, status, headers, body,
+        str(url), offset, status, headers, body,
         str(warc.get_header("WARC-Date") or ""), bool(warc.get_header("WARC-Truncated")),
     )
 
@@ -228,6 +235,28 @@ def _resource_headers(record: Any) -> tuple[tuple[str, str], ...]:
     licence = record.rec_headers.get_header(LICENCE)
     link = (("Link", f'<{licence}>; rel="license"'),) if licence else ()
     return (("Content-Type", str(record.content_type or "")), *link)
+
+
+def _broken_member(path: Path, offset: int) -> int | None:
+    """Where the first member starts, at `offset` or behind it, that does not come to its end."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        start, at, left = offset, offset, file.read(BUFFER)
+        while left:
+            unpacker = zlib.decompressobj(wbits=31)
+            while left and not unpacker.eof:
+                try:
+                    unpacker.decompress(left, BUFFER)
+                except zlib.error:
+                    return start
+                at += len(left)
+                left = unpacker.unconsumed_tail or unpacker.unused_data
+                at -= len(left)
+                left = left or file.read(BUFFER)
+            if not unpacker.eof:
+                return start
+            start = at
+    return None
 
 
 def _next_member(path: Path, offset: int) -> int:

@@ -31,6 +31,8 @@ class Watch:
         self.ends = time.monotonic() + seconds
         self.over = False
         self.peer = ""
+        self.sent_at = 0.0
+        """When the request was out, by the monotonic clock."""
         self._sock: Any = None
         self._own: socket.socket | None = None
 

@@ -22,7 +22,7 @@ from commonroot import __version__
 from commonroot.config import Section
 from commonroot.errors import FetchError
 from ingest.deadline import Deadlines, Watch
-from ingest.guard import AddressRefused, GuardedAdapter
+from ingest.guard import AddressRefused, GuardedAdapter, askable
 from ingest.links import host_key
 from ingest.pace import Pace
 
@@ -123,7 +123,7 @@ class Fetcher:
         self._headers = {
             "User-Agent": f"{config.agent}/{__version__} ({contact})",
             "Accept": "text/html,application/xhtml+xml,text/plain;q=0.8,*/*;q=0.1",
-            "Accept-Encoding": "gzip, deflate",
+            "Accept-Encoding": "gzip, deflate, br, zstd",
         }
         self._session = requests.Session()
         self._session.trust_env = False
@@ -162,6 +162,10 @@ class Fetcher:
         `most_bytes`: of the body, in place of `page_bytes`. Raises FetchFailed if there is no
         answer at all. Blocks.
         """
+        try:
+            url = askable(url)
+        except AddressRefused as error:
+            raise FetchFailed("address", str(error)) from None
         wanted = _Wanted(url, types, dict(headers), most_bytes or self.config.page_bytes)
         for attempt in range(self.config.retries + 1):
             last = attempt == self.config.retries
@@ -196,6 +200,7 @@ class Fetcher:
                     self._prepared(wanted), stream=True, allow_redirects=False,
                     timeout=self.config.deadline_s, proxies=proxies or {},
                 ) as raw:
+                    self._pace.sent(host_key(url), watch.sent_at)
                     return self._read(wanted, raw, watch)
             except AddressRefused as error:
                 raise FetchFailed("address", str(error)) from None

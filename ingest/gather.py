@@ -1,6 +1,7 @@
 """Stage 1: sources -> 1-web, a web archive and one line for every address that was considered."""
 
 import hashlib
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from commonroot.artifact import (
     write_atomic,
 )
 from commonroot.config import Section, parse_section
-from commonroot.errors import DataError
+from commonroot.errors import DataError, FetchError
 from commonroot.plugins import load_plugin
 from commonroot.progress import say
 from ingest.archive import Archive
@@ -144,7 +145,7 @@ def _gather(
         if web.seeds and not config.demo.enabled and not web.contact:
             say("gather.web.contact is empty: give an address at which site owners can reach you")
         old = earlier.path / ARCHIVE if earlier else None
-        with crawl(web, web.seeds, archive, frontier_dir, old) as frontier:
+        with _room_for(frontier_dir), crawl(web, web.seeds, archive, frontier_dir, old) as frontier:
             if earlier:
                 work.note("earlier", earlier.digest)
                 work.note("confirmed", frontier.counter("confirmed"))
@@ -161,6 +162,18 @@ def _gather(
     write_atomic(work.path / report.FRAGMENT, _report(metrics))
     work.note("gather_seconds", round(time.time() - started, 3))
     return metrics
+
+
+@contextmanager
+def _room_for(frontier_dir: Path) -> Iterator[None]:
+    """SQLite says in its own words that a disk is full."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise FetchError(
+            f"the crawl cannot be noted in {frontier_dir}: {error}; make room and start again, it "
+            "goes on from there"
+        ) from None
 
 
 @contextmanager

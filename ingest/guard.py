@@ -5,8 +5,10 @@ a name can answer with a public address first and with 127.0.0.1 the second time
 """
 
 import ipaddress
+import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,10 +20,12 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from commonroot.errors import FetchError
 from ingest import deadline
+from ingest.links import canonical_url
 
 __all__ = [
     "AddressRefused",
     "GuardedAdapter",
+    "askable",
     "connected",
     "is_public",
     "pools",
@@ -35,9 +39,29 @@ IPV4_IN_IPV6 = tuple(
 """NAT64, IPv4-compatible and IPv4-translated: the last 32 bits are the address."""
 ISATAP = (0x00005EFE, 0x02005EFE)
 """RFC 5214: what then stands before those 32 bits, whatever the prefix."""
-NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")
-INSIDE = ("localhost", "local", "internal", "intranet", "lan", "home.arpa")
-"""Names that belong to no public network: RFC 6761, 6762, 8375, and what ICANN keeps free."""
+NOT_PUBLIC = tuple(
+    ipaddress.ip_network(net)
+    for net in (
+        "192.0.0.0/24", "192.88.99.0/24", "64:ff9b:1::/48", "2001::/23", "3fff::/20", "5f00::/16",
+        "fec0::/10",
+    )
+)
+"""Of IANA's special-purpose registries, what `ipaddress` of one Python or another takes for public:
+protocol assignments (Teredo among them), 6to4 relays, NAT64 of a site, documentation, segment
+routing, site-local."""
+INSIDE = (
+    "localhost", "localdomain", "local", "internal", "intranet", "private", "corp", "home", "lan",
+    "svc", "home.arpa",
+)
+"""Last labels of names that belong to no public network: RFC 6761, 6762 (appendix G), 8375, and
+what ICANN keeps free."""
+
+ASKABLE = re.compile(
+    r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?(?:[/?][!-\"$-~]*)?"
+)
+"""An address that every parser reads in the same way."""
+NUMERIC = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)\.?")
+"""Hosts that some parser takes for an IPv4 address (https://url.spec.whatwg.org/#ends-in-a-number-checker)."""
 
 MOST_HOSTS = 256
 """Hosts to which connections are kept."""
@@ -60,8 +84,8 @@ def is_public(address: str) -> bool:
         inner = _embedded(ip)
         if inner is not None:
             return is_public(str(inner))
-        if ip.is_site_local or ip in NAT64_LOCAL:
-            return False
+    if any(ip in network for network in NOT_PUBLIC):
+        return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
 
@@ -69,8 +93,22 @@ def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     isatap = int(ip) >> 32 & 0xFFFFFFFF in ISATAP
     if isatap or any(ip in network for network in IPV4_IN_IPV6):
         return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    teredo = ip.teredo[1] if ip.teredo else None
-    return ip.ipv4_mapped or ip.sixtofour or teredo
+    return ip.ipv4_mapped or ip.sixtofour
+
+
+def askable(url: str) -> str:
+    """The URL as it is sent: plain already, or made canonical. Raises AddressRefused if it can be
+    read in two ways: what is checked must be what is connected, here and behind a proxy."""
+    plain = url if ASKABLE.fullmatch(url) else canonical_url(url) or ""
+    parts = ASKABLE.fullmatch(plain)
+    if parts is None or int(parts[2] or 0) > 65535:
+        raise AddressRefused(f"{url!r} is not an address that can be asked")
+    if NUMERIC.fullmatch(parts[1]):
+        try:
+            ipaddress.IPv4Address(parts[1])
+        except ValueError:
+            raise AddressRefused(f"{parts[1]} is an odd way to write an address") from None
+    return plain
 
 
 def refuse_private(url: str, look_up: bool) -> None:
@@ -179,6 +217,8 @@ def _pool(pool: Any, connection: Any, opened: Open) -> Any:
             if watch is not None and self.sock is not None:
                 watch.uses(self.sock, self.peer)
             super().request(*args, **kwargs)
+            if watch is not None:
+                watch.sent_at = time.monotonic()
 
     return type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": Watched})
 

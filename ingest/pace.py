@@ -25,6 +25,7 @@ class _Host:
     next_at: float = 0.0
     latency_s: float = 0.0
     pause_s: float = 0.0
+    kept_s: float = 0.0
 
 
 @dataclass
@@ -41,11 +42,19 @@ class Pace:
         with self._lock:
             known = self._hosts.setdefault(host, _Host())
             kept = max(delay_s, known.pause_s, known.latency_s if delay_s else 0.0)
+            known.kept_s = kept
             now = self.clock()
             start = max(now, known.next_at)
             known.next_at = start + kept
         if start > now:
             self.sleep(start - now)
+
+    def sent(self, host: str, at: float) -> None:
+        """A request went out then, perhaps long after its turn: the next one is that much later."""
+        known = self._hosts.get(host)
+        if known is not None and known.kept_s:
+            with self._lock:
+                known.next_at = max(known.next_at, at + known.kept_s)
 
     def note(self, host: str, seconds: float, status: int) -> None:
         """An answer took so long; with a busy status the next turn moves back."""

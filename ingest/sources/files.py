@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from pydantic import Field
@@ -92,22 +92,35 @@ def _line(line: bytes) -> tuple[str, str]:
 
 
 def _rows(path: Path, url: str) -> Iterator[Found]:
-    """A document a row; where the file is damaged, what is left of it is one finding."""
+    """A document a row; of what is damaged each group of rows is one finding."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    number = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             columns = [name for name in ("text", "url") if name in file.schema_arrow.names]
             if "text" not in columns:
                 yield Found(url, decision="no-text-column")
                 return
-            for batch in file.iter_batches(ROWS, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    own = str(row.get("url") or "") or f"{url}?row={number}"
-                    yield Found(own, TEXT, str(row["text"] or "").encode())
+            first = 0
+            for group in range(file.num_row_groups):
+                yield from _row_group(file, group, columns, url, first)
+                first += file.metadata.row_group(group).num_rows
     except (pa.ArrowException, OSError) as error:
-        detail = f"{type(error).__name__} after row {number}"
+        yield Found(f"{url}?after=0", decision="damaged-file", detail=type(error).__name__)
+
+
+def _row_group(file: Any, group: int, columns: list[str], url: str, first: int) -> Iterator[Found]:
+    """Rows of one group, the file's `first` on; what cannot be read of it is one finding."""
+    import pyarrow as pa
+
+    number, end = first, first + file.metadata.row_group(group).num_rows
+    try:
+        for batch in file.iter_batches(ROWS, row_groups=[group], columns=columns):
+            for row in batch.to_pylist():
+                number += 1
+                own = str(row.get("url") or "") or f"{url}?row={number}"
+                yield Found(own, TEXT, str(row["text"] or "").encode())
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        detail = f"{type(error).__name__}: {end - number} rows are lost"
         yield Found(f"{url}?after={number}", decision="damaged-file", detail=detail)

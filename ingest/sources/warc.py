@@ -187,9 +187,20 @@ def _iterate(
         url = str(record.rec_headers.get_header("WARC-Target-URI") or "").strip("<>")
         body = b""
         if record.rec_type in ("response", "resource", "conversion"):
-            body = _decoded(record).read(most_bytes + 1)
+            body = _whole_body(record, most_bytes)
         found = _found(record, url, body, most_bytes, fetch) if body else None
         yield base + int(records.get_record_offset()), found
+
+
+def _whole_body(record: Any, most_bytes: int) -> bytes:
+    """The body, or as much as shows that it is too long. Raises EOFError if it was cut short."""
+    body: bytes = _decoded(record).read(most_bytes + 1)
+    raw = record.raw_stream
+    while len(body) <= most_bytes and raw.read(BLOCK):
+        continue
+    if len(body) <= most_bytes and getattr(raw, "limit", 1) > 0:
+        raise EOFError("record ends early")
+    return body
 
 
 def _decoded(record: Any) -> Any:

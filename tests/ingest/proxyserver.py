@@ -43,10 +43,13 @@ class Proxy:
     tunnel: Callable[[str, str], int] = lambda user, host: 200
     tls: ssl.SSLContext | None = None
     slow_s: float = 0.0
+    gather: int = 0
+    """Answers are held back until so many requests wait, or `slow_s` seconds."""
     log: list[Asked] = field(default_factory=list)
     connections: Counter[str] = field(default_factory=Counter)
     under_way: int = 0
     port: int = 0
+    _wave: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def address(self) -> str:
@@ -58,7 +61,8 @@ class Proxy:
         return list(dict.fromkeys(names))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError, ValueError, ssl.SSLError):
+        gone = (OSError, asyncio.IncompleteReadError, asyncio.CancelledError, ValueError)
+        with suppress(*gone):
             await self._talk(reader, writer)
         writer.close()
 
@@ -96,8 +100,7 @@ class Proxy:
         try:
             answer = self.answer(user, url)
             self._note(user, verb, url, answer[0])
-            if self.slow_s:
-                await asyncio.sleep(self.slow_s)
+            await self._hold()
             if not answer[0]:
                 return False
             writer.write(_bytes(answer))
@@ -105,6 +108,15 @@ class Proxy:
             return True
         finally:
             self.under_way -= 1
+
+    async def _hold(self) -> None:
+        if self.slow_s and self.gather:
+            if self.under_way >= self.gather:
+                self._wave.set()
+                self._wave = asyncio.Event()
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wave.wait(), self.slow_s)
 
     def _note(self, user: str, verb: str, url: str, status: int) -> None:
         self.log.append(Asked(time.time(), user, verb, url, status, self.under_way))

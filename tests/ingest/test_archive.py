@@ -1,5 +1,6 @@
 """The web archive: stock readers read it, a cut or damaged file costs one record."""
 
+import zlib
 from pathlib import Path
 
 from warcio.archiveiterator import ArchiveIterator
@@ -80,3 +81,41 @@ def test_a_file_that_ends_early_and_one_that_is_noise(tmp_path: Path) -> None:
     assert [item.body for item in items if isinstance(item, Stored)] == [b"<p>page 0</p>"]
     path.write_bytes(bytes(range(256)) * 10)
     assert [type(item) for item in read_archive(path)] == [Damaged]
+
+
+def test_wherever_a_file_was_cut_the_loss_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.warc.gz"
+    _write(path, 6)
+    data, told = path.read_bytes(), 0
+    whole = {item.url: item.body for item in read_archive(path) if isinstance(item, Stored)}
+    ends = _member_ends(data)
+    for cut in range(1, len(data), 17):
+        path.write_bytes(data[:cut])
+        items = list(read_archive(path))
+        stored = [item for item in items if isinstance(item, Stored)]
+        assert all(whole[item.url] == item.body for item in stored)
+        assert (cut in ends) or len(items) > len(stored)
+        told += len(items) - len(stored)
+    assert told > 50
+
+
+def test_what_lies_behind_zeros_is_read_and_they_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.warc.gz"
+    _write(path, 6)
+    data = path.read_bytes()
+    for at in range(0, len(data) - 100, 61):
+        path.write_bytes(data[:at] + bytes(100) + data[at + 100 :])
+        items = list(read_archive(path))
+        assert len(items) >= 4
+        stored = [item for item in items if isinstance(item, Stored)]
+        assert len(stored) == 6 or len(items) > len(stored)
+
+
+def _member_ends(data: bytes) -> set[int]:
+    ends, left = set(), data
+    while left:
+        unpacker = zlib.decompressobj(wbits=31)
+        unpacker.decompress(left)
+        left = unpacker.unused_data
+        ends.add(len(data) - len(left))
+    return ends

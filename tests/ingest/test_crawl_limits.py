@@ -220,3 +220,38 @@ def test_an_earlier_crawl_that_is_none(site: Site, tmp_path: Path) -> None:
     site.routes["/"] = PARAGRAPH
     with pytest.raises(DataError, match="another --run folder"):
         _run(site, tmp_path / "a", earlier=str(tmp_path / "a"))
+
+
+def test_a_full_disk_is_one_line_and_the_crawl_goes_on_with_room(
+    site: Site, tmp_path: Path
+) -> None:
+    import resource
+    import subprocess
+    import sys
+
+    paths = [f"/p{number}" for number in range(30)]
+    site.routes["/"] = "".join(f"<a href={path}>x</a>" for path in paths)
+    site.routes |= dict.fromkeys(paths, "<p>hello")
+    config = tmp_path / "c.toml"
+    (mapped,) = site.connect.values()
+    connect = f'{{"{HOST}:80" = "{mapped}"}}'
+    config.write_text(f'[gather.web]\nseeds = ["http://{HOST}/"]\nconnect = {connect}\n')
+    command = [sys.executable, "-m", "commonroot", "gather", "--config", str(config), "--run"]
+
+    def run(kilobytes: int) -> subprocess.CompletedProcess[str]:
+        def limit() -> None:
+            if kilobytes:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024,) * 2)
+
+        return subprocess.run(
+            [*command, str(tmp_path / "run")], capture_output=True, text=True, preexec_fn=limit
+        )
+
+    full = run(20)
+    assert full.returncode == 1
+    assert "Traceback" not in full.stderr
+    assert "commonroot: " in full.stderr
+    assert not (tmp_path / "run" / gather.FOLDER).exists()
+    assert run(0).returncode == 0
+    lines = (tmp_path / "run" / gather.FOLDER / gather.FETCHES).read_text("utf-8").splitlines()
+    assert len(lines) == 31

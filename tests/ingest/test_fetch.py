@@ -1,15 +1,22 @@
 """The HTTP client keeps its limits against servers that break all of them."""
 
+import contextlib
 import gzip
+import socket
+import sys
+import threading
 import time
 import tracemalloc
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
 
 from ingest.fetch import HTML_TYPES, FetchConfig, Fetcher, FetchFailed
 from ingest.guard import is_public
+from tests.ingest.spellings import spellings
 from tests.ingest.webserver import HOST, Site
 
 URL = f"http://{HOST}/page"
@@ -60,6 +67,12 @@ def fetcher(site: Site) -> Iterator[Fetcher]:
         "2001:0:7f00:1::",
         "::ffff:10.0.0.1",
         "2001:db8::1",
+        "192.0.0.8",
+        "192.88.99.1",
+        "64:ff9b:1::7f00:1",
+        "::ffff:0:127.0.0.1",
+        "fec0::1",
+        "2606:4700::5efe:127.0.0.1",
     ],
 )
 def test_addresses_that_are_not_public(address: str) -> None:
@@ -187,3 +200,122 @@ def test_a_host_is_left_in_peace_between_requests(site: Site) -> None:
         paused.get(URL, HTML_TYPES, crawl_delay=0.2)
     paused.close()
     assert time.monotonic() - started >= 0.4
+
+
+def _packed(coding: str, size: int) -> bytes:
+    import brotli
+    from backports import zstd
+
+    data = bytes(size)
+    return {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress,
+            "zstd": zstd.compress}[coding](data)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+def test_what_is_asked_for_is_unpacked_and_capped(
+    site: Site, fetcher: Fetcher, coding: str
+) -> None:
+    asked: list[str] = []
+
+    def route(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers["Accept-Encoding"])
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Encoding: {coding}\r\n\r\n"
+        handler.wfile.write(head.encode() + _packed(coding, 90_000))
+
+    site.routes["/page"] = route
+    assert fetcher.get(URL, HTML_TYPES).body == bytes(90_000)
+    assert coding in asked[0].split(", ")
+    site.routes["/page"] = (
+        200, {**HTML, "Content-Encoding": coding}, _packed(coding, 60_000_000)
+    )
+    tracemalloc.start()
+    try:
+        assert fetcher.get(URL, HTML_TYPES).withheld == "too-large"
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "10.0.0.1"])
+def test_no_spelling_leads_inside(address: str) -> None:
+    connected: list[Any] = []
+    watching = [True]
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event == "socket.connect" and watching[0]:
+            connected.append(args[1])
+            raise ConnectionRefusedError("not in a test")
+
+    sys.addaudithook(hook)
+    client = Fetcher(FetchConfig(delay_s=0.0, retries=0, deadline_s=2.0), threads=1)
+    cases = [case for case in spellings(address, 40_000) if ".example" not in case]
+    try:
+        for case in cases:
+            with pytest.raises(FetchFailed):
+                client.get(case, HTML_TYPES)
+    finally:
+        watching[0] = False
+        client.close()
+    assert len(cases) > 35
+    assert connected == []
+
+
+def test_a_name_that_changes_its_mind_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([["1.1.1.1"], ["127.0.0.1"]])
+    connected: list[Any] = []
+    real = socket.getaddrinfo
+
+    def resolve(host: str, port: int, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("flags"):
+            return real(host, port, *args, **kwargs)
+        found = next(answers)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in found]
+
+    def connect(sock: socket.socket, address: Any) -> None:
+        connected.append(address[0])
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    client = Fetcher(FetchConfig(delay_s=0.0, retries=1), threads=1)
+    with pytest.raises(FetchFailed) as caught:
+        client.get("http://rebind.example/", HTML_TYPES)
+    client.close()
+    assert caught.value.reason == "address"
+    assert connected == ["1.1.1.1"]
+
+
+@pytest.mark.parametrize("trick", ["tls", "name"])
+def test_the_deadline_holds_before_there_is_a_connection(
+    trick: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handshake that drips, a resolver that says nothing: both once waited far longer."""
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *args: Any, **kwargs: Any) -> Any:
+        if host == "slow.example" and not kwargs.get("flags"):
+            time.sleep(5.0)
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def drip() -> None:
+            with contextlib.suppress(OSError), server.accept()[0] as connection:
+                connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
+                for _ in range(200):
+                    time.sleep(0.05)
+                    connection.sendall(b"\x00")
+
+        threading.Thread(target=drip, daemon=True).start()
+        connect = {"slow.example:443": f"127.0.0.1:{port}"} if trick == "tls" else {}
+        client = Fetcher(FetchConfig(connect=connect, deadline_s=0.5, retries=0), threads=1)
+        began = time.monotonic()
+        with pytest.raises(FetchFailed) as caught:
+            client.get("https://slow.example/", HTML_TYPES)
+        client.close()
+        assert caught.value.reason == "deadline"
+        assert time.monotonic() - began < 4.0  # of 10 s and 5 s
+        socket.create_connection(("127.0.0.1", port)).close()

@@ -71,6 +71,21 @@ def test_parquet_rows_are_documents_and_a_damaged_file_is_counted(tmp_path: Path
     ]
 
 
+def test_a_damaged_group_of_rows_costs_that_group(tmp_path: Path) -> None:
+    texts = [make_text(number, 200) for number in range(60)]
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": texts})
+    pq.write_table(table, path, row_group_size=10, use_dictionary=False, write_page_checksum=True)
+    column = pq.read_metadata(path).row_group(2).column(0)
+    data = bytearray(path.read_bytes())
+    data[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    path.write_bytes(bytes(data))
+    found = found_in(FilesConfig(folder=str(tmp_path)))
+    assert [item.body.decode() for item in found if item.body] == texts[:20] + texts[30:]
+    (lost,) = [item for item in found if item.decision == "damaged-file"]
+    assert "10 rows are lost" in lost.detail
+
+
 ARTICLE = """{{Infobox|name=x}}
 '''Bread''' is a [[staple food|staple]] made of [[flour]].<ref>A book, p. 3</ref>
 [[File:Loaf.jpg|thumb|A loaf]]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import date
 
-__all__ = ["PATTERN", "country_of"]
+__all__ = ["PATTERN", "country_of", "span"]
 
 LETTER_OF_DNI = "TRWAGMYFPDXBNJZSQVHLCKE"
 ODD_OF_CODICE = dict(
@@ -54,7 +54,8 @@ def _is_short_date(yymmdd: list[int]) -> bool:
 
 
 def _us(text: str) -> bool:
-    area, group, serial = text.split(text[3])
+    plain = text.replace("-", "").replace(" ", "")
+    area, group, serial = plain[:3], plain[3:5], plain[5:]
     return area not in ("000", "666") and area < "900" and group != "00" and serial != "0000"
 
 
@@ -140,35 +141,143 @@ def _de(text: str) -> bool:
     return digits[0] != 0 and (11 - product) % 10 == digits[10]
 
 
-FORMS: dict[str, tuple[str, Callable[[str], bool]]] = {
-    "US": (r"\d{3}-\d{2}-\d{4}", _us),
-    "GB": (r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]", _gb),
-    "ES": (r"(?:\d{2}\.?\d{3}\.?\d{3}|[XYZ]-?\d{7})-?[A-HJ-NP-TV-Z]", _es),
-    "IT": (r"[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z]", _it),
-    "FR": (r"[12] ?\d{2} ?(?:0[1-9]|1[0-2]|[2-9]\d) ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}", _fr),
-    "BR": (r"\d{3}\.\d{3}\.\d{3}-\d{2}", _br),
-    "SE": (r"(?:19|20)?\d{6}[-+]\d{4}", _se),
-    "FI": (r"\d{6}[-+A-FU-Y]\d{3}[0-9A-FHJ-NPR-Y]", _fi),
-    "IN": (r"[2-9]\d{3} \d{4} \d{4}", _in),
-    "CN": (r"[1-9]\d{5}(?:19|20)\d{9}[\dXx]", _cn),
-    "KR": (r"\d{6}-\d{7}", _kr),
-    "MX": (r"[A-Z]{4}\d{6}[HM][A-Z]{5}[A-Z0-9]\d", _mx),
-    "DE": (r"\d{2} \d{3} \d{3} \d{3}", _de),
+def _luhn(text: str) -> bool:
+    digits = _digits(text)
+    doubled = (d * 2 - 9 * (d > 4) for d in digits[-2::-2])
+    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def _be(text: str) -> bool:
+    plain = "".join(map(str, _digits(text)))
+    checks = {97 - int(century + plain[:9]) % 97 for century in ("", "2")}
+    return int(plain[2:4]) <= 52 and int(plain[9:]) in checks
+
+
+def _ca(text: str) -> bool:
+    return text[0] not in "08" and _luhn(text)
+
+
+def _ch(text: str) -> bool:
+    digits = _digits(text)
+    return -_weighted(digits[:12], (1, 3) * 6) % 10 == digits[12]
+
+
+def _cl(text: str) -> bool:
+    plain = text.replace(".", "")
+    body, check = plain[:-2], plain[-1].upper()
+    total = _weighted([int(d) for d in reversed(body)], (2, 3, 4, 5, 6, 7, 2, 3))
+    return "0123456789K0"[11 - total % 11] == check
+
+
+def _dk(text: str) -> bool:
+    born = _is_date(2000, int(text[2:4]), int(text[:2]))
+    return born and _weighted(_digits(text), (4, 3, 2, 7, 6, 5, 4, 3, 2, 1)) % 11 == 0
+
+
+def _nl(text: str) -> bool:
+    digits = _digits(text)
+    return any(digits) and _weighted(digits, (9, 8, 7, 6, 5, 4, 3, 2, -1)) % 11 == 0
+
+
+def _no(text: str) -> bool:
+    digits = _digits(text)
+    first = _weighted(digits, (3, 7, 6, 1, 8, 9, 4, 5, 2, 1)) % 11
+    second = _weighted(digits, (5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1)) % 11
+    return first == second == 0 and _is_date(2000, int(text[2:4]) % 40, int(text[:2]) % 40)
+
+
+def _pl(text: str) -> bool:
+    digits = _digits(text)
+    born = _is_date(2000, int(text[2:4]) % 20, int(text[4:6]))
+    return born and _weighted(digits, (1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1)) % 10 == 0
+
+
+def _ro(text: str) -> bool:
+    digits = _digits(text)
+    check = _weighted(digits[:12], (2, 7, 9, 1, 4, 6, 3, 5, 8, 2, 7, 9)) % 11
+    return _is_short_date(digits[1:7]) and check % 10 + check // 10 == digits[12]
+
+
+def _sg(text: str) -> bool:
+    total = _weighted(_digits(text), (2, 7, 6, 5, 4, 3, 2)) + (4 if text[0] in "TG" else 0)
+    return ("JZIHGFEDCBA" if text[0] in "ST" else "XWUTRQPNMLK")[total % 11] == text[8]
+
+
+def _tr(text: str) -> bool:
+    d = _digits(text)
+    return d[9] == (7 * sum(d[0:9:2]) - sum(d[1:8:2])) % 10 and d[10] == sum(d[:10]) % 10
+
+
+def _za(text: str) -> bool:
+    return _is_short_date(_digits(text)[:6]) and _luhn(text)
+
+
+FORMS: dict[str, tuple[str, str, Callable[[str], bool]]] = {
+    # the form that stands for itself, further ones where a word beside it says what it is, check
+    "US": (r"\d{3}-\d{2}-\d{4}", r"\d{3} \d{2} \d{4}|\d{9}", _us),
+    "GB": (r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]", "", _gb),
+    "ES": (r"(?:\d{2}\.?\d{3}\.?\d{3}|[XYZ]-?\d{7})-?[A-HJ-NP-TV-Z]", "", _es),
+    "IT": (r"[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z]",
+           r"(?i:[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z])", _it),
+    "FR": (r"[12] ?\d{2} ?(?:0[1-9]|1[0-2]|[2-9]\d) ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}", "", _fr),
+    "BR": (r"\d{3}\.\d{3}\.\d{3}-\d{2}", r"\d{11}", _br),
+    "SE": (r"(?:19|20)?\d{6}[-+]\d{4}", r"(?:19|20)?\d{10}", _se),
+    "FI": (r"\d{6}[-+A-FU-Y]\d{3}[0-9A-FHJ-NPR-Y]", "", _fi),
+    "IN": (r"[2-9]\d{3} \d{4} \d{4}", r"[2-9]\d{11}|[2-9]\d{3}-\d{4}-\d{4}", _in),
+    "CN": (r"[1-9]\d{5}(?:19|20)\d{9}[\dXx]", "", _cn),
+    "KR": (r"\d{6}-\d{7}", "", _kr),
+    "MX": (r"[A-Z]{4}\d{6}[HM][A-Z]{5}[A-Z0-9]\d", "", _mx),
+    "DE": (r"\d{2} \d{3} \d{3} \d{3}", r"\d{11}", _de),
+    "BE": (r"\d{2}\.\d{2}\.\d{2}-\d{3}\.\d{2}", r"\d{11}", _be),
+    "CA": (r"\d{3}-\d{3}-\d{3}", r"\d{3} \d{3} \d{3}|\d{9}", _ca),
+    "CH": (r"756\.\d{4}\.\d{4}\.\d{2}", r"756\d{10}", _ch),
+    "CL": (r"\d{1,2}\.\d{3}\.\d{3}-[\dkK]", r"\d{7,8}-[\dkK]", _cl),
+    "DK": (r"\d{6}-\d{4}", r"\d{10}", _dk),
+    "NL": ("", r"\d{9}|\d{4}\.\d{2}\.\d{3}", _nl),
+    "NO": (r"\d{6} \d{5}", r"\d{11}", _no),
+    "PL": ("", r"\d{11}", _pl),
+    "RO": ("", r"[1-8]\d{12}", _ro),
+    "SG": (r"[STFG]\d{7}[A-Z]", "", _sg),
+    "TR": ("", r"[1-9]\d{10}", _tr),
+    "ZA": ("", r"\d{13}|\d{6} \d{4} \d{3}", _za),
+}
+SAID = {
+    "US": r"ssn|social security", "GB": r"nino|national insurance|ni n", "ES": r"dni|nif|nie",
+    "IT": r"c\.?f\.|codice fiscale", "FR": r"nir|sécurité sociale", "BR": r"cpf",
+    "SE": r"personn(?:umme)?r", "FI": r"hetu|henkilötunnus", "IN": r"aadhaar|uid", "CN": r"id card|身份证",
+    "KR": r"rrn|주민등록번호", "MX": r"curp", "DE": r"steuer\w*|idnr|tin", "BE": r"rijksregister|niss|nrn",
+    "CA": r"sin|social insurance", "CH": r"ahv|avs", "CL": r"rut|run", "DK": r"cpr",
+    "NL": r"bsn|burgerservice", "NO": r"fødselsn|fnr|personn", "PL": r"pesel", "RO": r"cnp",
+    "SG": r"nric|fin", "TR": r"tckn|kimlik", "ZA": r"id n|sa id|identity",
+}
+"""Words of each country's own for its number."""
+TOLD = {
+    country: re.compile(rf"(?<![^\W_])(?:{words})[^\d\n]{{0,20}}$", re.IGNORECASE)
+    for country, words in SAID.items()
 }
 PATTERN = re.compile(
-    r"(?<![\w.,/-])(?:"
-    + "|".join(f"(?P<{country}>{form})" for country, (form, _) in FORMS.items())
-    + r")(?![\w/-]|[.,]\d)"
+    # Nearly all words end at the second line: no figure is near enough.
+    r"(?<![\w.,/-])(?<!\d[ -])(?=[A-Za-z]{0,6}[ -]?\d)(?:"
+    + "|".join(form for one in FORMS.values() for form in one[:2] if form)
+    + r")(?![\w/-]|[., ]\d)"
 )
 
 
-def country_of(match: re.Match[str]) -> str | None:
-    """Whose number a match of PATTERN is, None if its check fails.
+def span(found: re.Match[str]) -> tuple[int, int] | None:
+    """Where the number stands, None if it is none."""
+    return found.span() if country_of(found) else None
+
+
+def country_of(found: re.Match[str]) -> str | None:
+    """Whose number a match of PATTERN is, None if its check fails or nothing says that it is one.
 
     Where forms overlap, each country's check is asked.
     """
-    text = match.group()
-    for country, (form, holds) in FORMS.items():
-        if re.fullmatch(form, text) and holds(text):
+    text = found.group()
+    before = found.string[max(0, found.start() - 44) : found.start()]
+    for country, (alone, told, holds) in FORMS.items():
+        own = alone and re.fullmatch(alone, text)
+        said = told and re.fullmatch(told, text) and TOLD[country].search(before)
+        if (own or said) and holds(text.upper()):
             return country
     return None

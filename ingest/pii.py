@@ -1,136 +1,151 @@
 """Personal data that has a form: found, checked where there is a check digit, and replaced.
 
 Each find becomes a typed token such as [EMAIL], so that a model learns that something stood there
-and not what. Names and addresses have no form and are not found.
+and not what. Names and addresses have no form and are not found. How much of each kind is found,
+and how much else: `FIGURES`, measured by `python -m tests.benchmarks.pii`.
 """
 
 import ipaddress
+import json
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from ingest import national_ids
+from ingest import bank_numbers, national_ids, phone_numbers, secret_keys
 
-__all__ = ["KINDS", "redact"]
+__all__ = ["FIGURES", "KINDS", "Find", "figures", "find", "redact"]
+
+Span = tuple[int, int]
+FIGURES = Path(__file__).with_name("pii_figures.json")
+BLANK = "\x00"
+"""Stands for what was found already: no letter, no figure, and of the same length."""
+
+
+class Find(NamedTuple):
+    """One find: text[start:end] is of this kind."""
+
+    kind: str
+    start: int
+    end: int
 
 
 class Rule(NamedTuple):
-    """One kind: what it looks like and whether a find is real."""
+    """One kind: what may be a find, and which part of it is one."""
 
     kind: str
     pattern: re.Pattern[str]
-    real: Callable[[re.Match[str]], bool]
+    span: Callable[[re.Match[str]], Span | None]
+    sign: re.Pattern[str] = re.compile("")
+    """Stands in every text that holds one: cheaper to look for."""
 
 
-KEY = re.compile(
-    r"""(?<![\w-])(?:
-      (?:AKIA|ASIA)[A-Z0-9]{16}                                    # AWS
-    | gh[pousr]_[A-Za-z0-9]{36,255} | github_pat_\w{60,255}        # GitHub
-    | glpat-[\w-]{20,} | npm_[A-Za-z0-9]{36} | pypi-[\w-]{80,}     # GitLab, npm, PyPI
-    | xox[abeoprs]-[A-Za-z0-9-]{20,}                               # Slack
-    | AIza[\w-]{35} | ya29\.[\w-]{30,}                            # Google
-    | [rs]k_(?:live|test)_[A-Za-z0-9]{20,}                         # Stripe
-    | sk-(?:proj-|ant-)?[\w-]{32,} | hf_[A-Za-z]{34}              # model providers
-    | SG\.[\w-]{22}\.[\w-]{43}                                    # SendGrid
-    | eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}                      # JSON Web Token
-    | -----BEGIN[ ](?:[A-Z0-9]+[ ]){0,2}PRIVATE[ ]KEY-----[\s\S]{40,8000}?
-      -----END[ ](?:[A-Z0-9]+[ ]){0,2}PRIVATE[ ]KEY-----
-    )(?![\w])""",
-    re.VERBOSE,
-)
+LABEL = r"[\w-]{1,63}"
+AT = r"(?:@|\s?[\[({]\s?at\s?[\])}]\s?)"
+DOT = r"(?:\.|\s?[\[({]\s?dot\s?[\])}]\s?)"
 EMAIL = re.compile(
-    r"(?<![\w.+-])[\w.+-]{1,64}(?:@|\s?[\[(]at[\])]\s?)(?:[\w-]{1,63}\.){1,6}[a-zA-Z]{2,24}(?![\w-])"
+    rf"(?<![\w.+@-])\w[\w.+%'-]{{0,63}}{AT}(?:{LABEL}{DOT}){{1,6}}(?:xn--[a-z0-9-]{{2,30}}|[a-zA-Z]{{2,24}})"
+    rf"(?![\w@-])|"
+    # read aloud: the ending is one that is no English word
+    rf"(?<![\w.+@-])\w[\w.+%'-]{{0,63}}[ ](?i:at)[ ](?:[\w.-]{{1,63}}[ ](?i:dot)[ ]){{1,4}}"
+    rf"(?:(?i:com|org|net|edu|gov|info|museum|co|uk|de|fr|es|nl|ch|eu|io|jp|cn|ru|br|pl|se|ca|au)|"
+    rf"xn--[a-z0-9-]{{2,30}})(?![\w-])"
 )
-IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)")
-CARD = re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,18}(?![\d-])")
+AT_SIGN = re.compile(r"@|[\[({]\s?at\s?[\])}]|[ ]dot[ ]", re.IGNORECASE)
+FILES = {"png", "jpg", "jpeg", "gif", "svg", "webp", "bmp", "ico", "css", "js", "html", "pdf"}
+"""Endings of files such as logo@2x.png."""
 IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d)")
 IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:])")
-PHONE = re.compile(
-    r"""(?<![\w.,/-])(?:
-      \+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}   # +33 1 55 50 10 42
-    | \[\d{1,3}\][ ]?(?:\(\d{1,4}\)[ ]?)?\d{2,4}(?:[ .-]\d{2,4}){1,4}      # [1] (202) 555-0142
-    | \(\d{3}\)[ ]?\d{3}[ .-]\d{4}                                         # (202) 555-0142
-    | \d{3}[.-]\d{3}[.-]\d{4}                                              # 202-555-0142
-    | 0\d(?:[ .]\d{2}){4}                                                  # 01 99 00 12 34
-    )(?![\w/-]|[.,]\d)""",
-    re.VERBOSE,
+NUMBERED = re.compile(
+    r"(?:\b(?:v|ver|version|release|firmware|build|rev|revision|section|sec|chapters?|clause|"
+    r"art|article|paragraph|table|figure|lib|oid)\b[^\n;]{0,14}|§+\s?|[a-z]/|[\d.]+ (?:to|or|and) )$",
+    re.IGNORECASE,
 )
+"""What stands before a number in four parts that is no address."""
+SAID = re.compile(r"(?:\bip|address|host|from|login|server|@|//)\W{0,3}\w{0,3}\W?$", re.IGNORECASE)
+EXAMPLES = tuple(
+    ipaddress.ip_network(net)
+    for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
+)
+"""For documentation (RFC 5737, RFC 3849): written where a real one would stand."""
 
 
-def _any(found: re.Match[str]) -> bool:
-    del found
-    return True
+def _email(found: re.Match[str]) -> Span | None:
+    ending = found.group().rpartition(".")[2].lower()
+    return None if ending in FILES else found.span()
 
 
-def _random(found: re.Match[str]) -> bool:
-    """Placeholders such as xxxxxxxx are no secrets."""
-    return len(set(found.group())) > 8
-
-
-def _national(found: re.Match[str]) -> bool:
-    return national_ids.country_of(found) is not None
-
-
-def _iban(found: re.Match[str]) -> bool:
-    code = found.group().replace(" ", "")
-    if not 15 <= len(code) <= 34:
-        return False
-    digits = "".join(str(int(char, 36)) for char in code[4:] + code[:4])
-    return int(digits) % 97 == 1
-
-
-def _luhn(found: re.Match[str]) -> bool:
-    digits = [int(char) for char in found.group() if char.isdigit()]
-    if len(set(digits)) < 2:
-        return False
-    doubled = [d * 2 - 9 * (d > 4) for d in digits[-2::-2]]
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
-
-
-def _address(found: re.Match[str]) -> bool:
+def _ip(found: re.Match[str]) -> Span | None:
+    """Addresses of somebody: not those of one's own machine, network or mask."""
     try:
         ip = ipaddress.ip_address(found.group())
     except ValueError:
-        return False
-    return ip.version == 4 or found.group().count(":") > 2
-
-
-def _phone(found: re.Match[str]) -> bool:
-    return 9 <= sum(char.isdigit() for char in found.group()) <= 15
+        return None
+    if not (ip.is_global and not ip.is_multicast) and not any(ip in net for net in EXAMPLES):
+        return None
+    if ip.version == 6:
+        return found.span() if found.group().count(":") > 2 else None
+    before = found.string[max(0, found.start() - 32) : found.start()]
+    if NUMBERED.search(before):
+        return None
+    # Of all addresses one in six hundred is so small in all parts; of section numbers nearly all.
+    small = all(part < 50 for part in ip.packed)
+    return None if small and not SAID.search(before) else found.span()
 
 
 RULES = (
-    Rule("KEY", KEY, _random),
-    Rule("EMAIL", EMAIL, _any),
-    Rule("IBAN", IBAN, _iban),
-    Rule("ID", national_ids.PATTERN, _national),
-    Rule("CARD", CARD, _luhn),
-    Rule("IP", IPV4, _address),
-    Rule("IP", IPV6, _address),
-    Rule("PHONE", PHONE, _phone),
+    *(Rule("KEY", pattern, secret_keys.span) for pattern in secret_keys.PATTERNS),
+    Rule("EMAIL", EMAIL, _email, AT_SIGN),
+    Rule("IBAN", bank_numbers.IBAN, bank_numbers.iban_span),
+    Rule("ID", national_ids.PATTERN, national_ids.span),
+    Rule("CARD", bank_numbers.CARD, bank_numbers.card_span),
+    Rule("IP", IPV4, _ip),
+    Rule("IP", IPV6, _ip),
+    Rule("PHONE", phone_numbers.PATTERN, phone_numbers.span),
 )
 """In this order: what was found is gone before the next looks."""
 KINDS = ("KEY", "EMAIL", "IBAN", "ID", "CARD", "IP", "PHONE")
 
 
+def find(text: str) -> list[Find]:
+    """All finds in order of place; none overlaps another."""
+    finds: list[Find] = []
+    for rule in RULES:
+        spans = list(_spans(text, rule))
+        text = _cut(text, [(start, end, BLANK * (end - start)) for start, end in spans])
+        finds += [Find(rule.kind, start, end) for start, end in spans]
+    return sorted(finds, key=lambda one: one.start)
+
+
 def redact(text: str) -> tuple[str, dict[str, int]]:
     """(text with typed tokens, how many of each kind). Redacting twice changes nothing."""
-    counts: dict[str, int] = {}
-    for rule in RULES:
-        text, found = _replace(text, rule)
-        if found:
-            counts[rule.kind] = counts.get(rule.kind, 0) + found
-    return text, counts
+    finds = find(text)
+    counts = Counter(one.kind for one in finds)
+    ordered = {kind: counts[kind] for kind in KINDS if kind in counts}
+    return _cut(text, [(start, end, f"[{kind}]") for kind, start, end in finds]), ordered
 
 
-def _replace(text: str, rule: Rule) -> tuple[str, int]:
-    found = 0
+def figures() -> dict[str, Any]:
+    """What was measured of this: `kinds` -> recall and precision, each with a 95 % interval."""
+    read: dict[str, Any] = json.loads(FIGURES.read_text("utf-8"))
+    return read
 
-    def token(match: re.Match[str]) -> str:
-        nonlocal found
-        if not rule.real(match):
-            return match.group()
-        found += 1
-        return f"[{rule.kind}]"
 
-    return rule.pattern.sub(token, text), found
+def _cut(text: str, parts: list[tuple[int, int, str]]) -> str:
+    """The text with each (start, end) replaced; they come in order."""
+    pieces, at = [], 0
+    for start, end, instead in parts:
+        pieces += [text[at:start], instead]
+        at = end
+    return "".join([*pieces, text[at:]]) if parts else text
+
+
+def _spans(text: str, rule: Rule) -> Iterator[Span]:
+    at = 0 if rule.sign.search(text) else len(text)
+    while found := rule.pattern.search(text, at):
+        span = rule.span(found)
+        if span:
+            yield span
+        # What is rejected may hide another that starts within it.
+        at = span[1] if span else found.start() + 1

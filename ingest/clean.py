@@ -28,7 +28,9 @@ from commonroot.progress import bar
 from commonroot.verify import source_lines
 from ingest import gather
 from ingest.archive import Damaged, Stored, read_archive
-from ingest.corpus import card, report_fragment, write_split
+from ingest.card import card, licence_counts
+from ingest.corpus import report_fragment, write_split
+from ingest.datasheet import datasheet
 from ingest.decontaminate import DecontaminateConfig, Evaluations
 from ingest.dedup import exact_key, near_duplicate_groups
 from ingest.examine import ExamineConfig, Finding, Job, examine
@@ -37,7 +39,7 @@ from ingest.isolate import Limits, Lost, run_isolated
 __all__ = ["FOLDER", "KIND", "CleanConfig", "run"]
 
 FOLDER, KIND = "2-corpus", "corpus"
-REJECTS = "rejects.jsonl"
+REJECTS, DATASHEET = "rejects.jsonl", "DATASHEET.md"
 
 
 class CleanConfig(ExamineConfig):
@@ -117,6 +119,7 @@ def _clean(config: CleanConfig, web: Artifact, work: Workspace) -> dict[str, Any
     metrics["sources_sha256"] = text_sha256(source_lines(work.path))
     metrics["truth"] = _truth(web, splits, findings)
     _write_rest(work, metrics, findings)
+    _write_cards(work, config, metrics, web, kept)
     work.note("clean_seconds", round(time.time() - started, 3))
     return metrics
 
@@ -214,7 +217,7 @@ def _drop_duplicates(findings: list[Finding], config: CleanConfig) -> None:
     """Of equal or nearly equal texts the one with the first URL stays."""
     first: dict[str, Finding] = {}
     for finding in findings:
-        if finding.reason is None:
+        if finding.reason is None and "equal-texts" not in config.skip:
             twin = first.setdefault(exact_key(finding.text), finding)
             if twin is not finding:
                 finding.reason = "exact-duplicate"
@@ -265,6 +268,7 @@ def _metrics(
         "languages": dict(sorted(Counter(finding.language for finding in kept).items())),
         "pii": dict(sorted(pii.items())),
         "places": dict(sorted(Counter(f.decisions.get("place", "") for f in kept).items())),
+        "licences": licence_counts(kept),
     }
 
 
@@ -287,5 +291,16 @@ def _write_rest(work: Workspace, metrics: dict[str, Any], findings: list[Finding
         for f in findings if f.reason
     )
     write_atomic(work.path / REJECTS, "".join(lines))
-    write_atomic(work.path / "README.md", card(metrics))
     write_atomic(work.path / report.FRAGMENT, report_fragment(metrics, findings))
+
+
+def _write_cards(
+    work: Workspace, config: CleanConfig, metrics: dict[str, Any], web: Artifact,
+    kept: list[Finding],
+) -> None:
+    """For the hub, and for whoever has to answer for the corpus; dates are no content."""
+    write_atomic(work.path / "README.md", card(metrics))
+    rules = config.model_dump(mode="json")
+    dates = sorted(finding.fetched_at for finding in kept if finding.fetched_at)
+    write_atomic(work.path / DATASHEET, datasheet(metrics, rules, web, dates))
+    work.volatile(DATASHEET, text_sha256(datasheet(metrics, rules, web, [])))

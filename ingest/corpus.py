@@ -1,4 +1,4 @@
-"""The corpus on disk: parquet splits that `datasets.load_dataset(folder)` reads, and its card."""
+"""The corpus on disk: parquet splits that `datasets.load_dataset(folder)` reads."""
 
 import html
 import json
@@ -11,39 +11,10 @@ from commonroot.artifact import text_sha256
 from ingest.examine import Finding
 from ingest.pii import redact
 
-__all__ = ["card", "report_fragment", "write_split"]
+__all__ = ["report_fragment", "write_split"]
 
 SAMPLES = 3
 """Dropped pages that the report shows for each reason."""
-
-HEADER = """---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/train-*.parquet
-  - split: heldout
-    path: data/heldout-*.parquet
-language:
-{languages}
-task_categories:
-- text-generation
-size_categories:
-- {size}
----
-"""
-COLUMNS = """| column | |
-|---|---|
-| `text` | main text; personal data of a known form replaced by typed tokens |
-| `url` | canonical address |
-| `fetched_at` | UTC |
-| `sha256` | of `text` |
-| `licence` | what the page links to as its licence, if anything |
-| `warc_offset` | of the response record in `pages.warc.gz` |
-| `language` | ISO 639 |
-| `decisions` | JSON: language and score, personal data replaced, place from which it was seen |
-"""
-
 
 def write_split(folder: Path, name: str, findings: Sequence[Finding]) -> str:
     """Write one split; returns the file's name relative to `folder`."""
@@ -71,35 +42,6 @@ def _row(finding: Finding) -> dict[str, Any]:
     }
 
 
-def card(metrics: dict[str, Any]) -> str:
-    """README.md: a data card that the Hugging Face hub understands. Depends on metrics alone."""
-    kept = metrics["kept"]
-    size = "n<1K" if kept < 1_000 else "1K<n<10K" if kept < 10_000 else "10K<n<100K"
-    languages = "\n".join(f"- {name}" for name in metrics["languages"])
-    return (
-        HEADER.format(languages=languages, size=size)
-        + "# Public web corpus\n\n"
-        + f"{kept:,} texts, {metrics['bytes'] / 1e6:.2f} MB: {metrics['train']:,} to train on and "
-        + f"{metrics['heldout']:,} held out (chosen by hash after removing near-duplicates). "
-        + f"Made by commonroot from {metrics['pages']:,} archived responses. Robots rules and "
-        + "opt-outs from training were obeyed; each text remains under its page's own terms.\n\n"
-        + COLUMNS
-        + _seen_from(metrics["places"])
-        + "\n## What was dropped\n\n" + _markdown("reason", metrics["dropped"])
-        + "\n## Personal data replaced\n\n" + _markdown("kind", metrics["pii"])
-        + "\nOnly what has a form is found: mail addresses, telephone, IP, IBAN and card numbers, "
-        + "identity numbers of 13 countries, keys and tokens of known makers; names and postal "
-        + "addresses are not.\n"
-    )
-
-
-def _seen_from(places: dict[str, int]) -> str:
-    if not any(places):
-        return ""
-    named = {place or "no place was asked for": count for place, count in places.items()}
-    return "\n## From where pages were seen\n\n" + _markdown("place", named)
-
-
 def report_fragment(metrics: dict[str, Any], findings: Sequence[Finding]) -> str:
     """The stage's part of the report."""
     dropped = sorted(metrics["dropped"].items(), key=lambda item: (-item[1], item[0]))
@@ -110,6 +52,9 @@ def report_fragment(metrics: dict[str, Any], findings: Sequence[Finding]) -> str
         ),
         report.table(("dropped because", "pages"), dropped),
         report.table(("personal data replaced", "times"), sorted(metrics["pii"].items())),
+        report.table(
+            ("licence that a page states", "texts"), sorted(metrics["licences"]["spdx"].items())
+        ),
         report.details(f"Up to {SAMPLES} samples of each reason", _samples(findings)),
     ]
     if metrics["truth"]:
@@ -141,8 +86,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         else:
             rows.append((prefix + name.replace("_", " "), str(value)))
     return rows
-
-
-def _markdown(head: str, counts: dict[str, int]) -> str:
-    lines = "".join(f"| {name} | {count:,} |\n" for name, count in counts.items())
-    return f"| {head} | count |\n|---|---|\n{lines}" if counts else "None.\n"

@@ -4,7 +4,7 @@ Runs in a child process (`ingest.isolate`), because its input is whatever the we
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -13,11 +13,15 @@ from ingest import optout
 from ingest.decode import decode
 from ingest.extract import extract
 from ingest.language import language_of
+from ingest.licences import chosen, stated_in
 from ingest.pii import redact
 from ingest.quality import QualityConfig, quality_reason
-from ingest.tags import licence_in, read_tags
+from ingest.tags import parse_page, tags_of
+from ingest.whole_text import whole_text
 
-__all__ = ["ExamineConfig", "Finding", "Job", "examine"]
+__all__ = ["ExamineConfig", "Finding", "Job", "Step", "examine"]
+
+Step = Literal["main-text", "quality", "equal-texts"]
 
 
 class ExamineConfig(Section):
@@ -34,6 +38,8 @@ class ExamineConfig(Section):
     tokens."""
     quality: QualityConfig = Field(default_factory=QualityConfig)
     """Thresholds of the quality rules."""
+    skip: tuple[Step, ...] = ()
+    """Steps to leave out, to see what they are worth; the others have thresholds of their own."""
 
 
 @dataclass(frozen=True)
@@ -72,30 +78,32 @@ def examine(job: Job) -> Finding:
     """Judge one page by the rules of `job.config`."""
     config = job.config
     finding = Finding(job.url, job.offset, job.fetched_at, None)
-    finding.licence = licence_in(job.headers)
     refusal = optout.from_headers(job.headers, config.agent)
+    page, tree = "", None
     if not job.content_type.lower().startswith("text/plain"):
-        tags = read_tags(decode(job.body, job.content_type), job.url)
-        refusal = refusal or optout.from_metas(tags.metas, config.agent)
-        finding.licence = tags.licence or finding.licence
+        page = decode(job.body, job.content_type)
+        tree = parse_page(page)
+        refusal = refusal or optout.from_metas(tags_of(tree, job.url).metas, config.agent)
+    finding.licence, licence = chosen(stated_in(page, tree, job.headers))
+    finding.decisions |= licence
     if refusal:
         return _dropped(finding, "opt-out", refusal.signal)
     document = extract(job.body, job.url, content_type=job.content_type)
     if document is None:
         return _dropped(finding, "no-text", "")
-    finding.text = document.text
-    language, score = language_of(document.text)
+    finding.text = whole_text(page) if page and "main-text" in config.skip else document.text
+    language, score = language_of(finding.text)
     finding.language = language
     finding.decisions["language"] = [language, score]
     if config.languages and language not in config.languages:
         return _dropped(finding, "language", language)
     if score < config.min_language_score:
         return _dropped(finding, "language-unsure", language)
-    rule = quality_reason(document.text, language, config.quality)
-    if rule:
+    rule = quality_reason(finding.text, language, config.quality)
+    if rule and "quality" not in config.skip:
         return _dropped(finding, f"quality-{rule}", "")
     if config.redact_pii:
-        finding.text, finding.pii = redact(document.text)
+        finding.text, finding.pii = redact(finding.text)
         finding.decisions["pii"] = finding.pii
     return finding
 

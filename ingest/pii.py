@@ -59,7 +59,8 @@ IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d)")
 IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:])")
 NUMBERED = re.compile(
     r"(?:\b(?:v|ver|version|release|firmware|build|rev|revision|section|sec|chapters?|clause|"
-    r"art|article|paragraph|table|figure|lib|oid)\b[^\n;]{0,14}|§+\s?|[a-z]/|[\d.]+ (?:to|or|and) )$",
+    r"art|article|paragraph|table|figure|lib|oid)\b[^\n;]{0,14}|"
+    r"§+\s?|[a-z]/|[\d.]+ (?:to|or|and) )$",
     re.IGNORECASE,
 )
 """What stands before a number in four parts that is no address."""

@@ -30,7 +30,8 @@ MADE = re.compile(
     re.VERBOSE,
 )
 SETTING = re.compile(
-    r"""(?:[:=][ ]?["']?|(?:Bearer|Basic)[ ])(?<![=:][=:])(?P<secret>[^\s"'<>,;]{8,120})(?=["'\s,;]|$)"""
+    r"""(?:[:=][ ]?["']?|(?:Bearer|Basic)[ ])(?<![=:][=:])"""
+    r"""(?P<secret>[^\s"'<>,;]{8,120})(?=["'\s,;]|$)"""
 )
 CONNECTION = re.compile(r"(?<=://)[^\s:@/\"']{1,60}:(?P<secret>[^\s@/\"']{4,80})@(?=[\w.-]+)")
 PATTERNS = (MADE, CONNECTION, SETTING)

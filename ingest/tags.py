@@ -1,13 +1,13 @@
-"""What a page says about itself: links, meta tags, licence, canonical address, feeds."""
+"""What a page says about itself: links, meta tags, canonical address, feeds."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ingest.links import canonical_url, resolved
 
-__all__ = ["PageTags", "licence_in", "parse_page", "read_tags", "tags_of"]
+__all__ = ["PageTags", "parse_page", "read_tags", "tags_of"]
 
 MAX_LINKS = 5_000
 RSL_TYPE = "application/rsl+xml"
@@ -25,8 +25,6 @@ class PageTags:
     metas: Mapping[str, str]
     """`<meta name>` in lower case -> content; same names joined by a comma. `rsl`: an RSL licence
     that a `<link>` names."""
-    licence: str | None
-    """Address of a rel=license or Creative Commons link."""
     canonical: str | None = None
     """Where the page says that it belongs (rel=canonical)."""
     feeds: tuple[str, ...] = ()
@@ -48,7 +46,7 @@ def parse_page(page: str) -> Any:
 
 
 def read_tags(page: str, url: str) -> PageTags:
-    """Links, meta tags and licence of an HTML page that was fetched from `url`."""
+    """Links and meta tags of an HTML page that was fetched from `url`."""
     return tags_of(parse_page(page), url)
 
 
@@ -58,7 +56,7 @@ def tags_of(tree: Any, url: str) -> PageTags:
     for tag in tree.iter("a", "area", "link", "meta", "base") if tree is not None else ():
         _READERS[tag.tag](found, tag)
     return PageTags(
-        tuple(found.links)[:MAX_LINKS], found.metas, found.licence, found.canonical,
+        tuple(found.links)[:MAX_LINKS], found.metas, found.canonical,
         tuple(found.feeds),
     )
 
@@ -68,7 +66,6 @@ class _Tags:
     base: str
     links: dict[str, None] = field(default_factory=dict)
     metas: dict[str, str] = field(default_factory=dict)
-    licence: str | None = None
     canonical: str | None = None
     feeds: dict[str, None] = field(default_factory=dict)
 
@@ -94,8 +91,6 @@ def _read_link(found: _Tags, tag: Any) -> None:
         return
     if "license" in rels and kind == RSL_TYPE:
         _add_meta(found.metas, "rsl", target)
-    elif "license" in rels or LICENCE_LINK.search(target):
-        found.licence = found.licence or target
     elif "canonical" in rels:
         found.canonical = found.canonical or target
     elif "alternate" in rels and kind in FEEDS:
@@ -110,9 +105,7 @@ def _read_anchor(found: _Tags, tag: Any) -> None:
     rels = rel.lower().split() if rel else ()
     if "license" in rels and (tag.get("type") or "").lower() == RSL_TYPE:
         _add_meta(found.metas, "rsl", target)
-    elif "license" in rels or LICENCE_LINK.search(target):
-        found.licence = found.licence or target
-    elif "nofollow" not in rels:
+    elif not {"nofollow", "license"} & set(rels) and not LICENCE_LINK.search(target):
         found.links[target] = None
 
 
@@ -125,18 +118,6 @@ _READERS = {
 def _target(found: _Tags, tag: Any) -> str | None:
     href = tag.get("href")
     return resolved(href, found.base) if href else None
-
-
-def licence_in(headers: Iterable[tuple[str, str]]) -> str | None:
-    """Address of the licence in a `Link: <…>; rel="license"` header (RFC 8288), if there is one."""
-    from requests.utils import parse_header_links
-
-    for name, value in headers:
-        if name.lower() == "link":
-            for link in parse_header_links(value):
-                if "license" in str(link.get("rel", "")).lower().split():
-                    return str(link["url"])
-    return None
 
 
 def _add_meta(metas: dict[str, str], name: str, content: str) -> None:

@@ -89,7 +89,7 @@ def scores(texts: list[Case], finds: Finds) -> dict[str, Any]:
         for kind in KINDS
     }
     shares = {
-        name: {group: f"{n}/{groups['of'][group]}" for group, n in sorted(groups[name].items()) if n}
+        name: {kind: f"{n}/{groups['of'][kind]}" for kind, n in sorted(groups[name].items()) if n}
         for name in ("missed", "wrong")
     }
     return {"kinds": kinds, **shares}
@@ -155,8 +155,8 @@ def _wrong(texts: list[Case], finds: Finds) -> Iterator[str]:
             yield f"missed {case.kind} {case.group}: {case.value!r} in {case.text!r}: {here}"
         for kind, start, end in here:
             if kind != case.kind or not _overlaps(case, start, end):
-                told = case.kind or "none"
-                yield f"wrong {kind} in {told} {case.group}: {case.text[start:end]!r} in {case.text!r}"
+                value, told = case.text[start:end], case.kind or "none"
+                yield f"wrong {kind} in {told} {case.group}: {value!r} in {case.text!r}"
 
 
 def main() -> None:
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/bench-pii"))
     parser.add_argument("--each", type=int, default=800, help="texts of each kind")
     parser.add_argument("--seed", type=int, default=20261128)
-    parser.add_argument("--wrong", action="store_true", help="print ours that are wrong, keep nothing")
+    parser.add_argument("--wrong", action="store_true", help="list our slips, keep nothing")
     given = parser.parse_args()
     if given.wrong:
         texts = cases(given.seed, given.each)

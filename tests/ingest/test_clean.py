@@ -10,6 +10,7 @@ from commonroot.artifact import Artifact
 from commonroot.errors import ArtifactError, DataError
 from ingest import clean, gather
 from ingest.clean import CleanConfig
+from ingest.datasheet import OPEN
 from ingest.gather import GatherConfig
 from ingest.quality import QualityConfig
 from ingest.sources.files import FilesConfig
@@ -56,6 +57,29 @@ def test_the_corpus_loads_with_stock_datasets(
         "language",
         "decisions",
     }
+
+
+def test_the_card_and_the_datasheet_say_what_the_records_prove(web: tuple[Path, Path]) -> None:
+    run_dir, folder = web
+    terms = '<link rel="license" href="https://creativecommons.org/licenses/by-sa/4.0/">'
+    (folder / "b.html").write_text(f"<html><head>{terms}</head><p>{article(12)}</p></html>")
+    gather.run(GatherConfig(files=FilesConfig(folder=str(folder))), run_dir)
+    corpus = clean.run(CleanConfig(workers=1), run_dir)
+    from huggingface_hub import DatasetCard
+
+    card = DatasetCard.load(corpus.path / "README.md")
+    assert card.data.license == ["cc-by-sa-4.0", "unknown"]
+    assert card.data.language == ["en"]
+    assert card.data.size_categories == ["n<1K"]
+    assert "| CC-BY-SA-4.0 | 1 |" in card.text
+    assert "| rel=license | 1 |" in card.text
+    assert "| EMAIL | 1.0" in card.text or "| EMAIL | 0.9" in card.text
+    sheet = (corpus.path / "DATASHEET.md").read_text("utf-8")
+    for part in ("Motivation", "Composition", "Collection process", "Uses", "Maintenance"):
+        assert f"\n## {part}\n" in sheet
+    assert "11, " in sheet
+    assert OPEN in sheet
+    assert str(folder) not in sheet
 
 
 def test_each_reason_is_counted(web: tuple[Path, Path]) -> None:

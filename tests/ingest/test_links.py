@@ -42,7 +42,6 @@ def test_tags_of_a_page() -> None:
     <a rel="nofollow noopener" href="/no">n</a> <a>none</a><a href="https://other.example/">o</a>"""
     tags = read_tags(page, "http://x.example/start")
     assert tags.links == ("http://x.example/deep/a.html", "https://other.example/")
-    assert tags.licence == "https://l.example/by"
 
 
 def test_comment_openers_do_not_stall_the_link_reader() -> None:

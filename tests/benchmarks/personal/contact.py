@@ -13,8 +13,10 @@ __all__ = ["emails", "ips", "phones"]
 
 GIVEN = ("anna", "b.meier", "j_smith", "li.wei", "o'brien", "news+letter", "x", "K.Novak", "josé",
          "info-desk", "maria.del.mar", "t1000", "a.b.c")
-DOMAINS = ("example.org", "mail.example.com", "uni-basel.example", "post.example.co.uk", "müller.de",
-           "firma.example.museum", "xn--mller-kva.example", "a1.io", "EXAMPLE.NET", "web.example.jp")
+DOMAINS = ("example.org", "mail.example.com", "uni-basel.example", "post.example.co.uk",
+           "müller.de",
+           "firma.example.museum", "xn--mller-kva.example", "a1.io", "EXAMPLE.NET",
+           "web.example.jp")
 EMAIL_FORMS: dict[str, tuple[str, ...]] = {
     "plain": ("{0}@{1}", "{0}@{1}", "<{0}@{1}>", "mailto:{0}@{1}"),
     "bracketed at": ("{0} [at] {1}", "{0}(at){1}", "{0} (at) {1}", "{0}[at]{1}", "{0} {{at}} {1}"),
@@ -43,7 +45,8 @@ PHONES: dict[str, tuple[str, ...]] = {
     "BR": ("(11) 3###-####", "(21) 9####-####", "+55 11 9####-####", "+55 (21) 3###-####"),
     "MX": ("55 5### ####", "+52 55 5### ####", "(55) 5###-####"),
     "AR": ("+54 11 4###-####", "(011) 4###-####", "+54 9 11 4###-####"),
-    "IN": ("+91 98### #####", "098### #####", "+91-98########", "022-2### ####", "+91 22 2### ####"),
+    "IN": ("+91 98### #####", "098### #####", "+91-98########", "022-2### ####",
+           "+91 22 2### ####"),
     "CN": ("+86 138 #### ####", "138-####-####", "010-6#######", "+86 10 6### ####", "138########"),
     "JP": ("03-3###-####", "090-1###-####", "+81 3-3###-####", "+81-90-1###-####", "0120-###-###"),
     "KR": ("02-7##-####", "010-2###-####", "+82 10-2###-####", "+82-2-7##-####"),

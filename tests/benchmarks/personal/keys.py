@@ -49,7 +49,8 @@ FORMS: dict[str, tuple[str, ...]] = {
                     "https://user:{p12}@git.example.org/x.git"),
     "bearer": ("Authorization: Bearer {u40}", "Authorization: Basic {m32}=="),
 }
-ALPHABETS = {"b": BASE32, "m": MIXED, "u": URL_SAFE, "h": HEX, "d": "0123456789", "s": LETTERS + SMALL,
+ALPHABETS = {"b": BASE32, "m": MIXED, "u": URL_SAFE, "h": HEX, "d": "0123456789",
+             "s": LETTERS + SMALL,
              "p": MIXED + "!#%+_"}
 TOLD = ("export KEY={0}", "token: {0}", "Use {0} for the demo.", "config.set('{0}')", "{0}",
         "curl -H 'X-Api-Key: {0}' https://example.org/v1", "# {0}\nimport os")

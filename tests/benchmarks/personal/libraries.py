@@ -21,7 +21,8 @@ KINDS = {
 RECOGNIZERS = (
     "EmailRecognizer", "IpRecognizer", "IbanRecognizer", "CreditCardRecognizer", "UsSsnRecognizer",
     "UkNinoRecognizer", "EsNifRecognizer", "EsNieRecognizer", "ItFiscalCodeRecognizer",
-    "InAadhaarRecognizer", "FiPersonalIdentityCodeRecognizer", "KrRrnRecognizer", "PlPeselRecognizer",
+    "InAadhaarRecognizer", "FiPersonalIdentityCodeRecognizer", "KrRrnRecognizer",
+    "PlPeselRecognizer",
     "SgFinRecognizer", "DeTaxIdRecognizer", "SePersonnummerRecognizer", "CaSinRecognizer",
     "TrNationalIdRecognizer", "ZaIdNumberRecognizer",
 )
@@ -49,7 +50,8 @@ def analyzer():
     registry = RecognizerRegistry()
     for name in RECOGNIZERS:
         registry.add_recognizer(getattr(predefined_recognizers, name)(supported_language="en"))
-    phone = predefined_recognizers.PhoneRecognizer(supported_language="en", supported_regions=REGIONS)
+    phone = predefined_recognizers.PhoneRecognizer(supported_language="en",
+                                                   supported_regions=REGIONS)
     registry.add_recognizer(phone)
     return AnalyzerEngine(registry=registry, nlp_engine=Tokens(), supported_languages=["en"])
 

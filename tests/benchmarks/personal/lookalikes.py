@@ -39,7 +39,8 @@ def _isbn(draw: random.Random) -> tuple[str, str]:
 
 
 def _order(draw: random.Random) -> tuple[str, str]:
-    form = draw.choice(("N##-#######-#######", "2024-#####", "#N#####", "PO-#######", "INV/20##/####",
+    form = draw.choice(("N##-#######-#######", "2024-#####", "#N#####", "PO-#######",
+                        "INV/20##/####",
                         "#N##.###.##", "N##-####-##", "S/N N#########", "N#########"))
     return spelt(draw, form), draw.choice(("Order {0} was sent.", "order number {0}", "No. {0}",
                                            "Invoice {0}", "Ticket {0}", "Ref. {0}", "Part no. {0}"))
@@ -50,7 +51,8 @@ def _date(draw: random.Random) -> tuple[str, str]:
     form = draw.choice(("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%y", "%Y%m%d", "%d %m %Y",
                         "%Y-%m-%dT%H:%M:%S+01:00", "%H:%M:%S", "%Y.%m.%d %H.%M", "%Y%m%d%H%M%S",
                         "%d-%m-%Y", "%y%m%d"))
-    return when.strftime(form), draw.choice(("on {0}", "Posted {0} by the editor", "{0}", "since {0},"))
+    return when.strftime(form), draw.choice(("on {0}", "Posted {0} by the editor", "{0}",
+                                             "since {0},"))
 
 
 def _span(draw: random.Random) -> tuple[str, str]:
@@ -75,7 +77,8 @@ def _place(draw: random.Random) -> tuple[str, str]:
 def _hash(draw: random.Random) -> tuple[str, str]:
     raw = str(draw.random()).encode()
     value = draw.choice((
-        hashlib.md5(raw).hexdigest(), hashlib.sha1(raw).hexdigest(), hashlib.sha256(raw).hexdigest(),
+        hashlib.md5(raw).hexdigest(), hashlib.sha1(raw).hexdigest(),
+        hashlib.sha256(raw).hexdigest(),
         str(uuid.UUID(int=draw.getrandbits(128))), hashlib.sha1(raw).hexdigest()[:7],
         "sha256:" + hashlib.sha256(raw).hexdigest(), f"0x{draw.getrandbits(64):x}",
     ))
@@ -85,27 +88,33 @@ def _hash(draw: random.Random) -> tuple[str, str]:
 
 def _number(draw: random.Random) -> tuple[str, str]:
     value = draw.choice((
-        f"{draw.randrange(10**6, 10**10):,}", f"{draw.randrange(10**6, 10**10):,}".replace(",", " "),
+        f"{draw.randrange(10**6, 10**10):,}", f"{draw.randrange(10**6, 10**10):,}".replace(",",
+                                                                                           " "),
         f"{draw.randrange(10**6, 10**10):,}".replace(",", "."), f"{draw.random():.16f}",
-        digits(draw, draw.choice((8, 9, 10, 11, 12))), f"{draw.randrange(10**9)}.{draw.randrange(100):02d}",
+        digits(draw, draw.choice((8, 9, 10, 11, 12))),
+        f"{draw.randrange(10**9)}.{draw.randrange(100):02d}",
         f"{draw.randrange(100, 1000)}-{draw.randrange(100, 1000)}",
         " ".join(str(draw.randrange(100, 1000)) for _ in range(3)),
         " ".join(str(draw.randrange(1, 100)) for _ in range(6)),
-        f"{draw.randrange(1, 99)}-{draw.randrange(1, 99)}, {draw.randrange(1, 99)}-{draw.randrange(99)}",
+        "{}-{}, {}-{}".format(*(draw.randrange(1, 99) for _ in range(4))),
     ))
-    return value, draw.choice(("{0} people", "a total of {0}", "{0}", "about {0} km", "scored {0} points",
+    return value, draw.choice(("{0} people", "a total of {0}", "{0}", "about {0} km",
+                               "scored {0} points",
                                "GDP of {0} dollars", "population {0} (2019)", "row: {0}"))
 
 
 def _phone_like(draw: random.Random) -> tuple[str, str]:
     form, told = draw.choice((
         ("100-200-3000", "Form {0}"), ("N##-##-##", "catalogue {0}"), ("555-####", "serial {0}"),
-        ("19##-20##", "seasons {0}"), ("N##.##.####", "patent {0}"), ("(###) ####", "Ann. Math. {0}"),
+        ("19##-20##", "seasons {0}"), ("N##.##.####", "patent {0}"), ("(###) ####",
+                                                                      "Ann. Math. {0}"),
         ("N##:####-####", "J. Phys. {0}"), ("EP 1 ### ### B1", "{0}"), ("US N,###,###", "{0}"),
-        ("#-####-####-#", "hymn {0}"), ("12-34-56", "combination {0}"), ("+## to +##", "from {0} degrees"),
+        ("#-####-####-#", "hymn {0}"), ("12-34-56", "combination {0}"), ("+## to +##",
+                                                                         "from {0} degrees"),
         ("+1.N##", "odds {0}"), ("+ ### ### kr", "{0}"), ("0.N### ####", "constant {0}"),
         ("N## ### ###", "weighs {0} kg"), ("CAS ##-##-#", "{0}"), ("CAS N###-##-#", "{0}"),
-        ("10.1016/j.N##.####.##.###", "doi:{0}"), ("PMID N#######", "{0}"), ("arXiv:2###.#####", "{0}"),
+        ("10.1016/j.N##.####.##.###", "doi:{0}"), ("PMID N#######", "{0}"), ("arXiv:2###.#####",
+                                                                             "{0}"),
         ("UPC 0 ##### ##### #", "{0}"), ("0## ## ## ##", "postcode and box {0} in the table"),
         ("ISSN ####-####", "{0}"), ("NSN ####-##-###-####", "{0}"), ("N##-N##-N##", "model {0}"),
     ))
@@ -157,8 +166,10 @@ def _bad_id(draw: random.Random) -> tuple[str, str]:
 
 def _special_ip(draw: random.Random) -> tuple[str, str]:
     value = draw.choice(("127.0.0.1", "0.0.0.0", "192.168.1.1", "10.0.0.12", "255.255.255.0",
-                         "172.16.4.1", "::1", "169.254.10.1", "224.0.0.251", "fe80::1", "999.1.2.300",
-                         "256.100.50.25", "1.2.3", str(ipaddress.IPv4Address(draw.randrange(2**24)))))
+                         "172.16.4.1", "::1", "169.254.10.1", "224.0.0.251", "fe80::1",
+                         "999.1.2.300",
+                         "256.100.50.25", "1.2.3",
+                         str(ipaddress.IPv4Address(draw.randrange(2**24)))))
     return value, draw.choice(("listens on {0}", "{0}", "ping {0}", "the mask {0}"))
 
 
@@ -176,14 +187,17 @@ def _key_like(draw: random.Random) -> tuple[str, str]:
     value = draw.choice((
         "sk_live_" + "x" * 24, "AKIA" + "X" * 16, "api_key = YOUR_API_KEY", "password = ********",
         "token: <your token here>", "ghp_short", "API_KEY=os.environ['API_KEY']", f"sk-{word}",
-        "password: forgot your password?", "secret_key = settings.SECRET_KEY", "Bearer of good news",
+        "password: forgot your password?", "secret_key = settings.SECRET_KEY",
+        "Bearer of good news",
         f"https://www.youtube.com/watch?v={letters(draw, 11, MIXED)}", "public_key.pem",
         "-----BEGIN PUBLIC KEY-----\n" + letters(draw, 64, MIXED) + "\n-----END PUBLIC KEY-----",
         f"data:image/png;base64,iVBORw0KGgo{letters(draw, 60, MIXED)}", f"class=\"css-{word}\"",
         f"integrity=\"sha384-{letters(draw, 64, MIXED)}\"", f"key-value-{word}", "AIza is a prefix",
-        "password=${DB_PASSWORD}", "the token: a small coin", f"/static/{letters(draw, 20, HEX)}.js",
+        "password=${DB_PASSWORD}", "the token: a small coin",
+        f"/static/{letters(draw, 20, HEX)}.js",
         "postgres://localhost:5432/shop", "the access token is renewed each day",
-        f"ObjectId('{letters(draw, 24, HEX)}')", "keyboard-interactive", f"tracking_id = UA-{digits(draw, 8)}-1",
+        f"ObjectId('{letters(draw, 24, HEX)}')", "keyboard-interactive",
+        f"tracking_id = UA-{digits(draw, 8)}-1",
     ))
     return value, draw.choice(("{0}", "# {0}", "use {0} here"))
 

@@ -39,7 +39,8 @@ SCHEMES: dict[str, tuple[tuple[str, ...], int, tuple[int, ...]]] = {
     "maestro": (("5018", "5020", "6304", "6759"), 16, (4, 4, 4, 4)),
     "mir": (("2200", "2204"), 16, (4, 4, 4, 4)),
 }
-CARD_TOLD = ("Card number: {0}", "paid with {0} yesterday", "Visa/Mastercard {0}", "CC {0} exp 04/29",
+CARD_TOLD = ("Card number: {0}", "paid with {0} yesterday", "Visa/Mastercard {0}",
+             "CC {0} exp 04/29",
              "Kreditkarte {0}", "charge it to {0}, please", "card no. {0}")
 
 

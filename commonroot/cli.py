@@ -1,6 +1,7 @@
 """The `commonroot` command: the one place where all stages meet, each imported when it runs."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -62,13 +63,21 @@ def _is_click_error(error: Exception) -> bool:
     return isinstance(error, click.ClickException)
 
 
+def _refuse_company(parts: tuple[str, ...]) -> None:
+    """Only one stage is made for the several processes that torchrun starts."""
+    if parts != ("pretrain",) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("several processes: torchrun is for `commonroot pretrain` alone")
+
+
 def _stage_command(name: str, parts: tuple[str, ...], text: str) -> None:
     def command(
         config: Config = DEMO, run: Run = RUN_DIR, set_: Set = None, json_: Json = False
     ) -> None:
+        _refuse_company(parts)
         tables = load_tables(config, set_ or [], STAGES)
         results = [_run_stage(stage, tables, run) for stage in parts]
-        _print(results, run, json_)
+        if os.environ.get("RANK", "0") == "0":
+            _print(results, run, json_)
 
     app.command(name, help=text)(command)
 

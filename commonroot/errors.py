@@ -1,7 +1,8 @@
 """Every error that commonroot raises on purpose.
 
 CommonrootError          exit 1: the work was started and could not be finished
-├── TrainingError        the loss is not a number, nothing to train on
+├── TrainingError        training cannot go on: nothing to train on, no room for a checkpoint
+│   └── DivergedError    the loss is not a number, or jumped
 ├── EngineError          a Flower run ended other than `finished:completed`
 ├── RoundError           no round reached its quorum
 ├── FetchError           the network or a web server failed
@@ -18,6 +19,7 @@ __all__ = [
     "CommonrootError",
     "ConfigError",
     "DataError",
+    "DivergedError",
     "EngineError",
     "FetchError",
     "RoundError",
@@ -34,6 +36,14 @@ class CommonrootError(Exception):
 
 class TrainingError(CommonrootError):
     """Training cannot go on."""
+
+
+class DivergedError(TrainingError):
+    """The loss is not a number, or jumped and stayed up."""
+
+    def __init__(self, step: int, what: str) -> None:
+        super().__init__(f"step {step}: {what}: lower the lr")
+        self.step, self.what = step, what
 
 
 class EngineError(CommonrootError):

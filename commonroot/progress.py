@@ -33,6 +33,11 @@ class Bar:
         self.done += n
         self._print(every=0.1 if self._live else LINE_EVERY_S)
 
+    def start_at(self, done: int) -> None:
+        """Go on, or back, to `done` units; the time left is reckoned from here."""
+        self.done = self._first = done
+        self._started = time.monotonic()
+
     def show(self, **fields: Any) -> None:
         """Stand these beside the bar: loss, bpb, tokens/s."""
         self._fields.update(fields)

@@ -1,7 +1,7 @@
 """The model: a stock tied Qwen3 or Llama from config, and where it runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "matmul_dtype",
+    "model_of",
     "pick_device",
     "save_model",
 ]
@@ -86,6 +87,18 @@ def build_model(shape: ModelShape, context: int, end_of_text: int, seed: int) ->
         pad_token_id=end_of_text,
     )
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    use_short_attention(model)
+    return model
+
+
+def model_of(settings: dict[str, Any]) -> "PreTrainedModel":
+    """A model of this `config.to_dict()`, its weights random."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(settings["model_type"])
+    config.update(settings)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     use_short_attention(model)
     return model
 

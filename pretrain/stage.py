@@ -1,6 +1,6 @@
 """Stage 3: corpus -> base model (2-corpus -> 3-base)."""
 
-from functools import partial
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +19,18 @@ from commonroot.config import Section
 from commonroot.progress import MetricsLog, bar
 from commonroot.tracker import KINDS, tracking
 from pretrain.budget import BUDGET
+from pretrain.checkpoint import Progress
+from pretrain.distributed import Distributed, World, join
 from pretrain.evaluate import EvaluateConfig
+from pretrain.loop import Data, fit, steps_of
 from pretrain.model import Compute, ModelShape
 from pretrain.settle import given, settle
+from pretrain.safety import Safety
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pretrain.evaluate import EvalSet
-    from pretrain.packing import Blocks
 
 
 __all__ = ["PretrainConfig", "run"]
@@ -81,10 +84,24 @@ class PretrainConfig(Section):
     """Size of the model."""
     compute: Compute = Compute()
     """Where it runs."""
+    distributed: Distributed = Distributed()
+    """How several processes share it."""
+    safety: Safety = Safety()
+    """What happens when the loss jumps."""
 
 
 def run(section: PretrainConfig, run_dir: Path) -> Artifact:
     """Train (or adopt) the base model out of `run_dir`/2-corpus into `run_dir`/3-base."""
+    with join(section.compute) as world:
+        if not world.first:
+            _follow(world)
+            return load_artifact(run_dir / "3-base", "base")
+        made = _lead(section, run_dir, world)
+        world.tell("")
+        return made
+
+
+def _lead(section: PretrainConfig, run_dir: Path, world: World) -> Artifact:
     corpus = load_artifact(run_dir / "2-corpus", "corpus")
     inputs = {"base": tree_sha256(Path(section.base).expanduser())} if section.base else {}
     if section.budget:
@@ -94,12 +111,14 @@ def run(section: PretrainConfig, run_dir: Path) -> Artifact:
         "base",
         [corpus],
         section,
-        lambda work: _make(section, corpus, work),
+        lambda work: _make(section, corpus, work, world),
         inputs,
     )
 
 
-def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[str, Any]:
+def _make(
+    section: PretrainConfig, corpus: Artifact, work: Workspace, world: World
+) -> dict[str, Any]:
     from pretrain.corpus import corpus_texts
     from pretrain.evaluate import bits_per_byte, eval_set
     from pretrain.exam import examine, samples
@@ -125,9 +144,10 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
     heldout = eval_set(tokenizer, heldout_texts, section.context, section.eval_blocks)
     before = bits_per_byte(model, heldout, section.compute)
     log = MetricsLog(work.path / "metrics.jsonl")
+    progress = Progress()
     if data is not None:
         points = eval_set(tokenizer, heldout_texts, section.context, section.evaluate.point_blocks)
-        _train(section, model, data, points, log, work)
+        progress = _train(section, model, data, points, log, work, world)
     bpb = bits_per_byte(model, heldout, section.compute)
     save_model(model, tokenizer, work.path)
     public = data or pack(tokenizer, corpus_texts(corpus, "train"), section.context)
@@ -145,6 +165,8 @@ def _make(section: PretrainConfig, corpus: Artifact, work: Workspace) -> dict[st
         "shape": section.model.model_dump(),
         "corpus_tokens": len(data.stream_N) if data else 0,
         "bytes_per_token": round(heldout.bytes / max(1, len(heldout.blocks.stream_N)), 3),
+        "processes": world.size,
+        "batches_left_out": len(progress.skipped),
         "public_bpb_at_start": before,
         "public_bpb": bpb,
         "outlook": outlook_of(log.read(), section.batch * section.context),
@@ -170,45 +192,42 @@ def _fresh(
 def _train(
     section: PretrainConfig,
     model: "PreTrainedModel",
-    data: "Blocks",
+    data: Data,
     points: "EvalSet",
     log: MetricsLog,
     work: Workspace,
-) -> None:
-    import torch
-
-    from pretrain.checkpoint import restore, save
+    world: World,
+) -> Progress:
     from pretrain.evaluate import bits_per_byte
-    from pretrain.scaling import measure_after
     from pretrain.speed import flops_per_token, peak_flops
-    from pretrain.train import gradients, pick_optimizer, schedule, token_losses, train
     from pretrain.watch import Watch
 
-    steps = max(1, section.tokens // (section.batch * section.context))
     folder = work.scratch("checkpoints")
-    optimizer = pick_optimizer(model, section)
-    first = restore(folder, model, optimizer)
-    log.keep(first, "step")
-    batches = (data.batch(section.seed, step, section.batch) for step in range(first, steps))
-    lr = schedule(section.lr, steps, section.warmup, section.decay)
-    losses = torch.compile(token_losses) if section.compute.compile else token_losses
-    gradient = partial(gradients, losses=losses)
+    job = {"section": section.model_dump(), "model": model.config.to_dict(), "folder": str(folder)}
+    world.tell(json.dumps(job, default=str))
     peak = peak_flops(section.compute) / flops_per_token(model.config, section.context)
-    after = measure_after(steps, section.warmup, section.decay, section.evaluate.points)
     run, settings = work.path.parent, section.model_dump(mode="json")
     with (
-        bar(steps, "pretrain", "steps", done=first) as shown,
+        bar(steps_of(section), "pretrain", "steps") as shown,
         tracking(section.tracker, run.name, run, settings) as track,
     ):
         watch = Watch(
-            shown, log, track, lambda: bits_per_byte(model, points, section.compute), after, peak
+            shown, log, track, lambda: bits_per_byte(model, points, section.compute), peak
         )
-        done = train(model, optimizer, batches, lr, section.compute, first, gradient)
-        for number, step in enumerate(done, start=first):
-            watch.step(number, step)
-            if (number + 1) % section.checkpoint_every == 0:
-                save(folder, model, optimizer, number + 1)
+        progress = fit(section, model, data, folder, watch, world)
     if watch.tokens:
         rate = watch.tokens / watch.seconds
         work.note("tokens_per_second", round(rate))
         work.note("share_of_peak", round(rate / peak, 3))
+    return progress
+
+
+def _follow(world: World) -> None:
+    """What every process but the first does: train when that one does, until it has ended."""
+    from pretrain.model import model_of, pick_device
+
+    while said := world.tell(""):
+        job = json.loads(said)
+        section = PretrainConfig.model_validate(job["section"])
+        model = model_of(job["model"]).to(pick_device(section.compute))  # type: ignore[arg-type]
+        fit(section, model, None, Path(job["folder"]), None, world)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from commonroot.errors import TrainingError
+from commonroot.errors import DivergedError
 from pretrain.model import Compute, autocast
 from pretrain.packing import IGNORE, Int64
 
@@ -160,7 +160,7 @@ def train(
 ) -> Iterator[Step]:
     """Take one optimizer step a batch, from step `first_step` of schedule `lr` on.
 
-    Raises TrainingError as soon as a loss or gradient is not finite; the weights are then still
+    Raises DivergedError as soon as a loss or gradient is not finite; the weights are then still
     those of the step before.
     """
     model.train()
@@ -168,7 +168,7 @@ def train(
         step = gradient(model, x_BT, y_BT, compute)
         if not (math.isfinite(step.grad_norm) and math.isfinite(step.loss)):
             optimizer.zero_grad(set_to_none=True)  # a warm model is used by others as well
-            raise TrainingError(f"step {number}: loss {step.loss} is not finite: lower the lr")
+            raise DivergedError(number, f"loss {step.loss} is not finite")
         for group in optimizer.param_groups:
             group["lr"] = lr(number) * group.get("lr_ratio", 1.0)
         if correction:

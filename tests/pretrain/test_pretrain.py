@@ -10,8 +10,7 @@ import torch
 
 from commonroot.artifact import load_artifact
 from commonroot.errors import ArtifactError, ConfigError, TrainingError
-from pretrain import stage
-from pretrain.checkpoint import restore, save
+from pretrain import loop, stage
 from pretrain.evaluate import bits_per_byte, eval_set, sample
 from pretrain.model import Compute, ModelShape, build_model, load_model, load_tokenizer
 from pretrain.moments import load_moments, prime
@@ -67,7 +66,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_corpus(tmp_path, range(30))
-    real, calls = stage.MetricsLog.write, []
+    real, calls = loop.MetricsLog.write, []
 
     def stop(self: object, **fields: object) -> None:
         calls.append(fields)
@@ -76,7 +75,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(
         real(self, **fields)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage.MetricsLog, "write", stop)
+        patch.setattr(loop.MetricsLog, "write", stop)
         with pytest.raises(KeyboardInterrupt):
             stage.run(tiny_pretrain(), tmp_path)
     assert (tmp_path / "3-base.partial" / "checkpoints").is_dir()
@@ -85,24 +84,6 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     assert done.digest == whole.digest
     assert weights(done.path) == weights(whole.path)
     assert not (done.path / "checkpoints").exists()
-
-
-def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = build_model(tiny_pretrain().model, 64, 0, 0)
-    optimizer = make_optimizer(model, 0.1)
-    data = Blocks(np.arange(1000, dtype=np.int64) % 300, 64)
-    steps = train(model, optimizer, (data.batch(0, s, 2) for s in range(6)), lambda _: 1e-3, CPU)
-    for number, _ in enumerate(steps, start=1):
-        save(tmp_path, model, optimizer, number)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000005", "step-00000006"]
-    state = tmp_path / "step-00000006" / "state.safetensors"
-    damaged = bytearray(state.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    state.write_bytes(damaged)
-    assert restore(tmp_path, model, optimizer) == 5
-    assert "step-00000006 is damaged" in capsys.readouterr().err
 
 
 def test_adopting_a_checkpoint_keeps_it_and_marks_its_provenance(

@@ -63,6 +63,11 @@ def _is_click_error(error: Exception) -> bool:
     return isinstance(error, click.ClickException)
 
 
+def _leads() -> bool:
+    """Whether this process speaks for all that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _refuse_company(parts: tuple[str, ...]) -> None:
     """Only one stage is made for the several processes that torchrun starts."""
     if parts != ("pretrain",) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -76,7 +81,7 @@ def _stage_command(name: str, parts: tuple[str, ...], text: str) -> None:
         _refuse_company(parts)
         tables = load_tables(config, set_ or [], STAGES)
         results = [_run_stage(stage, tables, run) for stage in parts]
-        if os.environ.get("RANK", "0") == "0":
+        if _leads():
             _print(results, run, json_)
 
     app.command(name, help=text)(command)
@@ -291,6 +296,8 @@ def _run_stage(stage: str, tables: Tables, run: Path) -> Artifact:
     for name in STAGES:  # a mistake in a later table is found before an hour is spent
         _section(name, tables)
     artifact = _runner(stage)(_section(stage, tables), run)
+    if not _leads():
+        return artifact
     say(f"{stage}: {'done' if artifact.fresh else 'up to date'} ({artifact.path})")
     if artifact.fresh:
         join(run)

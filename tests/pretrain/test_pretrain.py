@@ -10,7 +10,8 @@ import torch
 
 from commonroot.artifact import load_artifact
 from commonroot.errors import ArtifactError, ConfigError, TrainingError
-from pretrain import loop, stage
+from commonroot.progress import MetricsLog
+from pretrain import stage
 from pretrain.evaluate import bits_per_byte, eval_set, sample
 from pretrain.model import Compute, ModelShape, build_model, load_model, load_tokenizer
 from pretrain.moments import load_moments, prime
@@ -66,7 +67,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_corpus(tmp_path, range(30))
-    real, calls = loop.MetricsLog.write, []
+    real, calls = MetricsLog.write, []
 
     def stop(self: object, **fields: object) -> None:
         calls.append(fields)
@@ -75,7 +76,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(
         real(self, **fields)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.MetricsLog, "write", stop)
+        patch.setattr(MetricsLog, "write", stop)
         with pytest.raises(KeyboardInterrupt):
             stage.run(tiny_pretrain(), tmp_path)
     assert (tmp_path / "3-base.partial" / "checkpoints").is_dir()

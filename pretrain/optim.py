@@ -90,11 +90,11 @@ class Muon(torch.optim.Optimizer):
                 by_shape[matrix.shape].append(matrix)
         for (rows, columns), matrices in by_shape.items():
             ahead = [self._lookahead(matrix, group["momentum"]) for matrix in matrices]
-            turned = orthogonalise(torch.stack(ahead))
+            turned = orthogonalise(torch.stack([_whole(one) for one in ahead]))
             size = group["lr"] * max(1.0, rows / columns) ** 0.5
             for matrix, update in zip(matrices, turned, strict=True):
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.add_(update, alpha=-size)
+                matrix.add_(_part(update, matrix), alpha=-size)
 
     def _lookahead(self, matrix: torch.Tensor, momentum: float) -> torch.Tensor:
         """The gradient's running mean, a step ahead (Nesterov)."""
@@ -147,3 +147,17 @@ def orthogonalise(matrices_KRC: torch.Tensor) -> torch.Tensor:
         turn_KRR = torch.baddbmm(gram_KRR, gram_KRR, gram_KRR, beta=b, alpha=c)
         x_KRC = torch.baddbmm(x_KRC, turn_KRR, x_KRC, beta=a)
     return x_KRC.mT if wide is not matrices_KRC else x_KRC
+
+
+def _whole(matrix: torch.Tensor) -> torch.Tensor:
+    """All of a matrix of which FSDP gave this process a part: singular vectors need it."""
+    return matrix.full_tensor() if hasattr(matrix, "full_tensor") else matrix
+
+
+def _part(update: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """What of the whole `update` belongs to this process's part of `matrix`."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(matrix, DTensor):
+        return update
+    return distribute_tensor(update, matrix.device_mesh, matrix.placements, src_data_rank=None)

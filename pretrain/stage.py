@@ -24,8 +24,8 @@ from pretrain.distributed import Distributed, World, join
 from pretrain.evaluate import EvaluateConfig
 from pretrain.loop import Data, fit, steps_of
 from pretrain.model import Compute, ModelShape
-from pretrain.settle import given, settle
 from pretrain.safety import Safety
+from pretrain.settle import given, settle
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

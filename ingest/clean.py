@@ -3,7 +3,6 @@
 A run that was killed takes up what was examined already and ends with the same content digest.
 """
 
-import dataclasses
 import json
 import time
 from collections import Counter
@@ -24,17 +23,18 @@ from commonroot.artifact import (
     write_atomic,
 )
 from commonroot.errors import DataError
-from commonroot.progress import bar
 from commonroot.verify import source_lines
 from ingest import gather
-from ingest.archive import Damaged, Stored, read_archive
 from ingest.card import card, licence_counts
 from ingest.corpus import report_fragment, write_split
 from ingest.datasheet import datasheet
 from ingest.decontaminate import DecontaminateConfig, Evaluations
-from ingest.dedup import exact_key, near_duplicate_groups
-from ingest.examine import ExamineConfig, Finding, Job, examine
+from ingest.dedup import similar_groups
+from ingest.examine import ExamineConfig, Finding, examine, size
 from ingest.isolate import Limits, Lost, run_isolated
+from ingest.journal import Journal
+from ingest.passes import Passes, Work
+from ingest.pii import redact
 
 __all__ = ["FOLDER", "KIND", "CleanConfig", "run"]
 
@@ -50,6 +50,9 @@ class CleanConfig(ExamineConfig):
     but equal ones."""
     decontaminate: DecontaminateConfig = DecontaminateConfig()
     """Public evaluation sets that the corpus must not hold."""
+    rejects: bool = False
+    """Write the texts of dropped pages into `rejects.jsonl`, beside their reasons; personal data is
+    replaced as in the corpus. Of pages that refuse no text exists."""
     heldout: float = Field(default=0.05, gt=0.0, lt=1.0)
     """Share of the kept texts, chosen by their hash, that no training ever sees."""
     page_cpu_s: int = Field(default=10, ge=1)
@@ -97,111 +100,54 @@ def _resolve(config: CleanConfig) -> CleanConfig:
 
 def _clean(config: CleanConfig, web: Artifact, work: Workspace) -> dict[str, Any]:
     started = time.time()
-    findings = sorted(_examined(config, web, work), key=lambda finding: finding.url)
-    _note_places(findings, web)
-    _drop_duplicates(findings, config)
-    _drop_contaminated(findings, config.decontaminate)
-    kept = [finding for finding in findings if finding.reason is None]
-    reasons = dict(sorted(Counter(f.reason for f in findings if f.reason).items()))
-    if not kept:
-        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-        raise DataError(f"no text is left of {len(findings)} pages (dropped: {listed}): "
-                        "loosen the rules under [clean]")
-    heldout = _heldout(kept, config.heldout)
-    splits = {
-        "train": [f for f, out in zip(kept, heldout, strict=True) if not out],
-        "heldout": [f for f, out in zip(kept, heldout, strict=True) if out],
-    }
-    for name, members in splits.items():
-        file = write_split(work.path, name, members)
-        work.volatile(file, text_sha256([[f.url, f.text, f.decisions] for f in members]))
-    metrics = _metrics(findings, splits, reasons)
-    metrics["sources_sha256"] = text_sha256(source_lines(work.path))
-    metrics["truth"] = _truth(web, splits, findings)
-    _write_rest(work, metrics, findings)
-    _write_cards(work, config, metrics, web, kept)
+    with Journal(work.scratch("examined.jsonl")) as journal:
+        passes = Passes(web, journal, _rules(config))
+        findings = passes.run(lambda jobs: _spread(config, jobs))
+        _note_places(findings, web)
+        _drop_duplicates(findings, passes, config)
+        _drop_contaminated(findings, passes, config.decontaminate)
+        splits = _splits(findings, config)
+        for name, members in splits.items():
+            rows = ((finding, passes.text(finding)) for finding in members)
+            work.volatile(*write_split(work.path, name, rows))
+        metrics = _metrics(findings, splits)
+        metrics["sources_sha256"] = text_sha256(source_lines(work.path))
+        metrics["truth"] = _truth(web, splits, findings, passes)
+        _write_rest(work, metrics, findings, passes, config)
+        _write_cards(work, config, metrics, web, splits["train"] + splits["heldout"])
     work.note("clean_seconds", round(time.time() - started, 3))
     return metrics
 
 
-def _examined(config: CleanConfig, web: Artifact, work: Workspace) -> Iterator[Finding]:
-    """A finding for every document of the archive, those of an interrupted run first."""
-    journal = work.scratch("examined.jsonl")
-    done = {finding.offset: finding for finding in _journal(journal)}
-    yield from done.values()
-    no_documents: list[Finding] = []
+def _rules(config: CleanConfig) -> ExamineConfig:
+    return ExamineConfig(**{name: getattr(config, name) for name in ExamineConfig.model_fields})
 
-    def jobs() -> Iterator[Job]:
-        for item in _documents(web):
-            if isinstance(item, Finding):
-                no_documents.append(item)
-            elif item.offset not in done:
-                yield _job(item, config)
 
+def _spread(config: CleanConfig, jobs: Iterator[Work]) -> Iterator[tuple[Work, Finding | Lost]]:
     limits = Limits(config.page_cpu_s, config.page_memory_mb * 2**20)
-    with (
-        bar(web.metrics["kept"], "clean", "pages", len(done)) as shown,
-        open(journal, "a", encoding="utf-8") as log,
-    ):
-        for job, result in _spread(config, jobs(), limits):
-            finding = _lost(job, result) if isinstance(result, Lost) else result
-            log.write(json.dumps(dataclasses.asdict(finding)) + "\n")
-            log.flush()
-            shown.advance()
-            yield finding
-    yield from no_documents
-
-
-def _spread(
-    config: CleanConfig, jobs: Iterator[Job], limits: Limits
-) -> Iterator[tuple[Job, Finding | Lost]]:
     if config.executor == "local":
-        return run_isolated(examine, jobs, limits, config.workers)
+        return run_isolated(examine, jobs, limits, config.workers, size)
     from ingest.on_ray import run_on_ray
 
     return run_on_ray(examine, jobs, limits, config.workers, config.ray_address)
 
 
-def _job(stored: Stored, config: CleanConfig) -> Job:
-    rules = ExamineConfig(**{name: getattr(config, name) for name in ExamineConfig.model_fields})
-    return Job(stored.url, stored.offset, stored.fetched_at, stored.headers, stored.body, rules)
+def _splits(findings: list[Finding], config: CleanConfig) -> dict[str, list[Finding]]:
+    """Raises DataError if nothing is left."""
+    kept = [finding for finding in findings if finding.reason is None]
+    if not kept:
+        listed = ", ".join(f"{count} {reason}" for reason, count in _reasons(findings).items())
+        raise DataError(f"no text is left of {len(findings)} pages (dropped: {listed}): "
+                        "loosen the rules under [clean]")
+    heldout = _heldout(kept, config.heldout)
+    return {
+        "train": [f for f, out in zip(kept, heldout, strict=True) if not out],
+        "heldout": [f for f, out in zip(kept, heldout, strict=True) if out],
+    }
 
 
-def _lost(job: Job, lost: Lost) -> Finding:
-    if lost.reason in ("ImportError", "ModuleNotFoundError"):
-        raise DataError("a library that reads pages is missing: run `make setup`")
-    return Finding(job.url, job.offset, job.fetched_at, f"unreadable-{lost.reason}")
-
-
-def _journal(path: Path) -> Iterator[Finding]:
-    """Findings of an interrupted run; a last line cut by the kill is cut off for good."""
-    if not path.exists():
-        return
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    path.write_bytes(whole)
-    for line in whole.splitlines():
-        yield Finding(**json.loads(line))
-
-
-def _documents(web: Artifact) -> Iterator[Stored | Finding]:
-    """The archive's documents; what is no page is left out, what cannot be read is a finding."""
-    fetches = list(json_lines((web.path / gather.FETCHES).read_text("utf-8")))
-    # Of several documents with one address the first was archived, so its decision counts.
-    decisions = {record["url"]: record["decision"] for record in reversed(fetches)}
-    for item in read_archive(web.path / gather.ARCHIVE):
-        if isinstance(item, Damaged):
-            yield Finding(f"damaged record {item.offset}", item.offset, "", "damaged-record")
-            continue
-        decision = decisions.get(item.url, "not-a-page")
-        if decision in ("not-a-page", "sitemap"):
-            continue
-        if decision != "kept":
-            detail = {"detail": decision}
-            reason = "not-fetched" if decision.startswith(("http-", "redirect")) else decision
-            yield Finding(item.url, item.offset, item.fetched_at, reason, decisions=detail)
-        else:
-            yield item
+def _reasons(findings: list[Finding]) -> dict[str, int]:
+    return dict(sorted(Counter(f.reason for f in findings if f.reason).items()))
 
 
 def _note_places(findings: list[Finding], web: Artifact) -> None:
@@ -213,29 +159,35 @@ def _note_places(findings: list[Finding], web: Artifact) -> None:
             finding.decisions["place"] = places[finding.url]
 
 
-def _drop_duplicates(findings: list[Finding], config: CleanConfig) -> None:
+def _drop_duplicates(findings: list[Finding], passes: Passes, config: CleanConfig) -> None:
     """Of equal or nearly equal texts the one with the first URL stays."""
     first: dict[str, Finding] = {}
     for finding in findings:
         if finding.reason is None and "equal-texts" not in config.skip:
-            twin = first.setdefault(exact_key(finding.text), finding)
+            twin = first.setdefault(finding.key, finding)
             if twin is not finding:
                 finding.reason = "exact-duplicate"
                 finding.decisions["same_as"] = twin.url
     unique = [finding for finding in findings if finding.reason is None]
     if config.near_duplicates >= 1.0:
         return
-    groups = near_duplicate_groups([finding.text for finding in unique], config.near_duplicates)
+    groups = similar_groups(passes.signatures(unique), config.near_duplicates)
     for finding, group in zip(unique, groups, strict=True):
         if unique[group] is not finding:
             finding.reason = "near-duplicate"
             finding.decisions["same_as"] = unique[group].url
 
 
-def _drop_contaminated(findings: list[Finding], config: DecontaminateConfig) -> None:
+def _drop_contaminated(
+    findings: list[Finding], passes: Passes, config: DecontaminateConfig
+) -> None:
+    if not config.files:
+        return
     evaluations = Evaluations.read(config)
     for finding in findings:
-        shared, file = evaluations.shared(finding.text) if finding.reason is None else (0, "")
+        if finding.reason is not None:
+            continue
+        shared, file = evaluations.shared(passes.text(finding))
         if shared >= config.runs:
             finding.reason = "contaminated"
             finding.decisions |= {"evaluation": file, "shared_runs": shared}
@@ -243,55 +195,61 @@ def _drop_contaminated(findings: list[Finding], config: DecontaminateConfig) -> 
 
 def _heldout(kept: list[Finding], share: float) -> list[bool]:
     """Chosen by the text's hash; if chance takes none, the one nearest to it is taken."""
-    ranks = [int(text_sha256(finding.text)[:12], 16) / 16**12 for finding in kept]
+    ranks = [int(finding.sha256[:12], 16) / 16**12 for finding in kept]
     chosen = [rank < share for rank in ranks]
     if not any(chosen) and len(kept) > 1:
         chosen[ranks.index(min(ranks))] = True
     return chosen
 
 
-def _metrics(
-    findings: list[Finding], splits: dict[str, list[Finding]], reasons: dict[str, int]
-) -> dict[str, Any]:
+def _metrics(findings: list[Finding], splits: dict[str, list[Finding]]) -> dict[str, Any]:
     kept = splits["train"] + splits["heldout"]
     pii: Counter[str] = Counter()
+    boilerplate: Counter[str] = Counter()
     for finding in kept:
         pii.update(finding.pii)
+        boilerplate.update(finding.decisions.get("boilerplate", {}))
     return {
         "pages": len(findings),
         "kept": len(kept),
         "train": len(splits["train"]),
         "heldout": len(splits["heldout"]),
-        "bytes": sum(len(finding.text.encode()) for finding in kept),
-        "train_bytes": sum(len(finding.text.encode()) for finding in splits["train"]),
-        "dropped": reasons,
+        "bytes": sum(finding.bytes for finding in kept),
+        "train_bytes": sum(finding.bytes for finding in splits["train"]),
+        "dropped": _reasons(findings),
         "languages": dict(sorted(Counter(finding.language for finding in kept).items())),
         "pii": dict(sorted(pii.items())),
         "places": dict(sorted(Counter(f.decisions.get("place", "") for f in kept).items())),
         "licences": licence_counts(kept),
+        "boilerplate": dict(sorted(boilerplate.items())),
     }
 
 
 def _truth(
-    web: Artifact, splits: dict[str, list[Finding]], findings: list[Finding]
+    web: Artifact, splits: dict[str, list[Finding]], findings: list[Finding], passes: Passes
 ) -> dict[str, Any] | None:
     """Scores against the demo site's truth, if that is what was crawled. Changes nothing."""
     if not (web.path / gather.TRUTH).is_file():
         return None
     from ingest.demo.score import score
 
-    kept = {f.url: f.text for members in splits.values() for f in members}
+    kept = {f.url: passes.text(f) for members in splits.values() for f in members}
     twins = {f.url: f.decisions["same_as"] for f in findings if "same_as" in f.decisions}
     return score(web.path / gather.TRUTH, web.path / gather.ACCESS_LOG, kept, twins)
 
 
-def _write_rest(work: Workspace, metrics: dict[str, Any], findings: list[Finding]) -> None:
-    lines = (
-        json.dumps({"url": f.url, "reason": f.reason, **f.decisions}, ensure_ascii=False) + "\n"
-        for f in findings if f.reason
-    )
-    write_atomic(work.path / REJECTS, "".join(lines))
-    write_atomic(work.path / report.FRAGMENT, report_fragment(metrics, findings))
+def _write_rest(
+    work: Workspace, metrics: dict[str, Any], findings: list[Finding], passes: Passes,
+    config: CleanConfig,
+) -> None:
+    with open(work.path / REJECTS, "w", encoding="utf-8") as file:
+        for finding in findings:
+            if finding.reason:
+                record = {"url": finding.url, "reason": finding.reason, **finding.decisions}
+                if config.rejects:
+                    record["text"] = _shown(passes.text(finding), config)
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    write_atomic(work.path / report.FRAGMENT, report_fragment(metrics, findings, passes.text))
 
 
 def _write_cards(
@@ -304,3 +262,8 @@ def _write_cards(
     dates = sorted(finding.fetched_at for finding in kept if finding.fetched_at)
     write_atomic(work.path / DATASHEET, datasheet(metrics, rules, web, dates))
     work.volatile(DATASHEET, text_sha256(datasheet(metrics, rules, web, [])))
+
+
+def _shown(text: str, config: CleanConfig) -> str:
+    """Most rules drop a page before its personal data is replaced."""
+    return redact(text)[0] if config.redact_pii else text

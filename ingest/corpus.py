@@ -1,13 +1,15 @@
 """The corpus on disk: parquet splits that `datasets.load_dataset(folder)` reads."""
 
+import hashlib
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from commonroot import report
-from commonroot.artifact import text_sha256
+from commonroot.artifact import canonical_json
 from ingest.examine import Finding
 from ingest.pii import redact
 
@@ -16,8 +18,14 @@ __all__ = ["report_fragment", "write_split"]
 SAMPLES = 3
 """Dropped pages that the report shows for each reason."""
 
-def write_split(folder: Path, name: str, findings: Sequence[Finding]) -> str:
-    """Write one split; returns the file's name relative to `folder`."""
+ROW_GROUP = 1_000
+"""Texts of a parquet file that are in memory at once."""
+
+
+def write_split(folder: Path, name: str, rows: Iterable[tuple[Finding, str]]) -> tuple[str, str]:
+    """Write one split of (finding, text); returns the file's name relative to `folder` and the
+    sha256 of what does not differ between equal runs. Holds some rows at a time.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -26,23 +34,29 @@ def write_split(folder: Path, name: str, findings: Sequence[Finding]) -> str:
         ("sha256", pa.string()), ("licence", pa.string()), ("warc_offset", pa.int64()),
         ("language", pa.string()), ("decisions", pa.string()),
     ])
-    rows = [_row(finding) for finding in findings]
     file = f"data/{name}-00000.parquet"
     (folder / "data").mkdir(exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema), folder / file, compression="zstd")
-    return file
+    content = hashlib.sha256()
+    source = (_row(finding, text, content) for finding, text in rows)
+    with pq.ParquetWriter(folder / file, schema, compression="zstd") as writer:
+        while group := list(islice(source, ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema))
+    return file, content.hexdigest()
 
 
-def _row(finding: Finding) -> dict[str, Any]:
+def _row(finding: Finding, text: str, content: "hashlib._Hash") -> dict[str, Any]:
+    decisions = json.dumps(finding.decisions, sort_keys=True)
+    content.update(canonical_json([finding.url, finding.sha256, decisions]).encode())
     return {
-        "text": finding.text, "url": finding.url, "fetched_at": finding.fetched_at,
-        "sha256": text_sha256(finding.text), "licence": finding.licence,
-        "warc_offset": finding.offset, "language": finding.language,
-        "decisions": json.dumps(finding.decisions, sort_keys=True),
+        "text": text, "url": finding.url, "fetched_at": finding.fetched_at,
+        "sha256": finding.sha256, "licence": finding.licence,
+        "warc_offset": finding.offset, "language": finding.language, "decisions": decisions,
     }
 
 
-def report_fragment(metrics: dict[str, Any], findings: Sequence[Finding]) -> str:
+def report_fragment(
+    metrics: dict[str, Any], findings: Sequence[Finding], text_of: Callable[[Finding], str]
+) -> str:
     """The stage's part of the report."""
     dropped = sorted(metrics["dropped"].items(), key=lambda item: (-item[1], item[0]))
     parts = [
@@ -55,7 +69,11 @@ def report_fragment(metrics: dict[str, Any], findings: Sequence[Finding]) -> str
         report.table(
             ("licence that a page states", "texts"), sorted(metrics["licences"]["spdx"].items())
         ),
-        report.details(f"Up to {SAMPLES} samples of each reason", _samples(findings)),
+        report.table(("taken out of the texts that were kept", "count"), [
+            (f"boilerplate {name} of their hosts", count)
+            for name, count in metrics["boilerplate"].items()
+        ]),
+        report.details(f"Up to {SAMPLES} samples of each reason", _samples(findings, text_of)),
     ]
     if metrics["truth"]:
         parts += [
@@ -65,7 +83,7 @@ def report_fragment(metrics: dict[str, Any], findings: Sequence[Finding]) -> str
     return report.section("The public corpus", *parts)
 
 
-def _samples(findings: Sequence[Finding]) -> str:
+def _samples(findings: Sequence[Finding], text_of: Callable[[Finding], str]) -> str:
     shown: dict[str, list[Finding]] = {}
     for finding in findings:
         if finding.reason and len(shown.setdefault(finding.reason, [])) < SAMPLES:
@@ -73,7 +91,7 @@ def _samples(findings: Sequence[Finding]) -> str:
     pieces = []
     for reason, members in sorted(shown.items()):
         # Most rules drop a page before its personal data is replaced.
-        lines = "\n".join(f"{f.url}  {redact(f.text)[0][:160]}".strip() for f in members)
+        lines = "\n".join(f"{f.url}  {redact(text_of(f)[:500])[0][:160]}".strip() for f in members)
         pieces.append(f"<h3>{html.escape(reason)}</h3><pre>{html.escape(lines)}</pre>")
     return "".join(pieces)
 

@@ -1,25 +1,32 @@
-"""What is done to one page on its own: refusal, text, language, quality, personal data.
+"""What is done to one page: it is read (refusal, text, language), then judged (boilerplate of its
+host, quality, personal data, fingerprint).
 
-Runs in a child process (`ingest.isolate`), because its input is whatever the web holds.
+Both run in a child process (`ingest.isolate`), because the input is whatever the web holds. Between
+them all pages have been read, so that what a host prints on every page is known.
 """
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 
+from commonroot.artifact import text_sha256
 from commonroot.config import Section
 from ingest import optout
+from ingest.boilerplate import BoilerplateConfig, without_lines
 from ingest.decode import decode
+from ingest.dedup import exact_key, fingerprint
 from ingest.extract import extract
 from ingest.language import language_of
 from ingest.licences import chosen, stated_in
 from ingest.pii import redact
-from ingest.quality import QualityConfig, quality_reason
+from ingest.quality import QualityConfig, judged
 from ingest.tags import parse_page, tags_of
 from ingest.whole_text import whole_text
+from ingest.words import Hashes, line_hashes
 
-__all__ = ["ExamineConfig", "Finding", "Job", "Step", "examine"]
+__all__ = ["Draft", "ExamineConfig", "Finding", "Job", "Step", "examine", "size"]
 
 Step = Literal["main-text", "quality", "equal-texts"]
 
@@ -36,6 +43,8 @@ class ExamineConfig(Section):
     redact_pii: bool = True
     """Replace mail addresses, telephone, IP, IBAN, card and identity numbers, and keys by typed
     tokens."""
+    boilerplate: BoilerplateConfig = Field(default_factory=BoilerplateConfig)
+    """Lines that a host repeats."""
     quality: QualityConfig = Field(default_factory=QualityConfig)
     """Thresholds of the quality rules."""
     skip: tuple[Step, ...] = ()
@@ -72,10 +81,39 @@ class Finding:
     language: str = ""
     decisions: dict[str, Any] = field(default_factory=dict)
     pii: dict[str, int] = field(default_factory=dict)
+    key: str = ""
+    """Equal for texts with the same words."""
+    arrays: dict[str, str] = field(default_factory=dict)
+    """In hexadecimal: `lines` (uint64) once it was read, `signature` (uint32) once judged."""
+    place: int = -1
+    """Where the journal holds it with its text; -1: nowhere."""
+    sha256: str = ""
+    """Of the text, once it was judged."""
+    bytes: int = 0
+    """Of the text in UTF-8."""
 
 
-def examine(job: Job) -> Finding:
-    """Judge one page by the rules of `job.config`."""
+@dataclass(frozen=True)
+class Draft:
+    """A page that was read and is to be judged."""
+
+    finding: Finding
+    boilerplate: Hashes
+    """Lines that its host repeats."""
+    config: ExamineConfig
+
+
+def size(job: Job | Draft) -> int:
+    """About how many bytes a job is."""
+    return len(job.body) if isinstance(job, Job) else len(job.finding.text)
+
+
+def examine(job: Job | Draft) -> Finding:
+    """Read a document of the archive, or judge one that was read, by the rules of its config."""
+    return _read(job) if isinstance(job, Job) else _judged(job)
+
+
+def _read(job: Job) -> Finding:
     config = job.config
     finding = Finding(job.url, job.offset, job.fetched_at, None)
     refusal = optout.from_headers(job.headers, config.agent)
@@ -99,12 +137,32 @@ def examine(job: Job) -> Finding:
         return _dropped(finding, "language", language)
     if score < config.min_language_score:
         return _dropped(finding, "language-unsure", language)
-    rule = quality_reason(finding.text, language, config.quality)
-    if rule and "quality" not in config.skip:
-        return _dropped(finding, f"quality-{rule}", "")
+    finding.key = exact_key(finding.text)
+    finding.arrays["lines"] = np.unique(line_hashes(finding.text)[0]).tobytes().hex()
+    return finding
+
+
+def _judged(draft: Draft) -> Finding:
+    config, finding = draft.config, draft.finding
+    finding.arrays = {}
+    if len(draft.boilerplate):
+        text, lines = without_lines(finding.text, draft.boilerplate, config.boilerplate)
+        if lines:
+            removed = len(finding.text) - len(text)
+            finding.decisions["boilerplate"] = {"lines": lines, "characters": removed}
+            finding.text = text
+    text = finding.text
+    if "quality" not in config.skip:
+        rule, text = judged(text, finding.language, config.quality)
+        if rule:
+            return _dropped(finding, f"quality-{rule}", "")
     if config.redact_pii:
-        finding.text, finding.pii = redact(finding.text)
+        text, finding.pii = redact(text)
         finding.decisions["pii"] = finding.pii
+    finding.text = text
+    finding.key, signature = fingerprint(text)
+    finding.arrays["signature"] = signature.tobytes().hex()
+    finding.sha256, finding.bytes = text_sha256(text), len(text.encode("utf-8", "replace"))
     return finding
 
 

@@ -33,7 +33,7 @@ NAMES = (
 
 def article(index: int) -> str:
     """A river of its own, with names that no other article holds."""
-    millers = ", ".join(
+    millers = " and ".join(
         f"{NAMES[(index * 7 + k) % 20]}{chr(97 + index)}{chr(97 + k)}" for k in range(20)
     )
     told = " ".join(s.format(NAMES[index % 20], index + 3) for s in SENTENCES)

@@ -195,9 +195,10 @@ if __name__ == "__main__":
         gather.run(
             gather.GatherConfig(web=WebConfig(max_pages=1000), demo=DemoConfig(pages=80)), run_dir)
     else:
-        from ingest import isolate
-        isolate._Child.result = dying(isolate._Child.result)
-        clean.run(clean.CleanConfig(), run_dir)
+        from ingest.journal import Journal
+        from tests.ingest.conftest import demo_cleaning
+        Journal.add = dying(Journal.add)
+        clean.run(demo_cleaning(), run_dir)
 """
 
 
@@ -206,7 +207,8 @@ def _run(tmp_path: Path, what: str, run_dir: Path, moment: int) -> int:
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), what, str(run_dir), str(moment)]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=dict(os.environ)
+        command, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode

@@ -72,3 +72,13 @@ def test_hostile_pages_are_survived(page: str) -> None:
     survivor = results["http://x.example/good"]
     assert isinstance(survivor, Finding)
     assert survivor.reason is not None
+
+
+def test_what_shared_a_batch_with_a_killer_is_done_all_the_same() -> None:
+    """Jobs travel together; one that dies takes no other with it."""
+    jobs = [*map(str, range(60)), "die", *map(str, range(60, 90))]
+    results = list(run_isolated(_work, jobs, Limits(cpu_s=5), 1))
+    assert sorted(job for job, _ in results) == sorted(jobs)
+    assert [(job, result) for job, result in results if isinstance(result, Lost)] == [
+        ("die", Lost("crash"))
+    ]

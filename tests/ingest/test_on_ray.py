@@ -8,9 +8,9 @@ import pytest
 from commonroot.artifact import Artifact
 from commonroot.errors import EngineError
 from ingest import clean, on_ray
-from ingest.clean import CleanConfig
 from ingest.isolate import Limits, Lost
 from ingest.on_ray import run_on_ray
+from tests.ingest.conftest import demo_cleaning
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,7 +38,7 @@ def test_the_corpus_is_that_of_one_machine(
 ) -> None:
     run_dir, _, local = demo
     shutil.copytree(run_dir / "1-web", tmp_path / "1-web")
-    spread = clean.run(CleanConfig(executor="ray"), tmp_path)
+    spread = clean.run(demo_cleaning().model_copy(update={"executor": "ray"}), tmp_path)
     assert spread.digest == local.digest
     assert spread.metrics == local.metrics
 

@@ -1,11 +1,10 @@
-"""From bytes to a text that is worth keeping: characters, extraction, language, quality."""
+"""From bytes to a text: characters, extraction, language."""
 
 import pytest
 
 from ingest.decode import decode
 from ingest.extract import extract
 from ingest.language import language_of
-from ingest.quality import QualityConfig, quality_reason
 
 PROSE = (
     "The river rises in the hills above the town and runs west for forty miles. In spring it "
@@ -95,37 +94,3 @@ def test_plain_text_is_taken_as_it_is() -> None:
 )
 def test_languages(text: str, language: str) -> None:
     assert language_of(text)[0] == language
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (LONG, None),
-        ("Too short to be of use.", "too-few-words"),
-        ("Lorem ipsum dolor sit amet. " + LONG, "lorem-ipsum"),
-        (LONG + "{};" * 60, "source-code"),
-        ("\n".join([*(f"Home page {i}" for i in range(30)), LONG]), "short-lines"),
-        ("\n".join(f"- item {PROSE[i : i + 40]}" for i in range(30)), "bullets"),
-        (" ".join(f"{i} {i * 7}" for i in range(100, 200)) + " " + PROSE, "too-few-letters"),
-        ("\n".join([PROSE] * 6), "repeated-lines"),
-        ("cheap watches best deals " * 40, "no-sentences"),
-        ("cheap watches best deals. " * 40, "stop-words"),
-        ("the water of that river and the water of that mill have water. " * 9, "top-2-gram"),
-        ("# " * 40 + LONG, "symbols"),
-        ("a b c d e f " * 20 + ".", "words-too-short"),
-        ("extraordinarily incomprehensible " * 40 + ".", "words-too-long"),
-    ],
-)
-def test_quality_names_its_reason(text: str, reason: str | None) -> None:
-    assert quality_reason(text, "en", QualityConfig()) == reason
-
-
-def test_function_words_are_asked_of_english_only() -> None:
-    french = "La rivière prend sa source dans les collines puis coule longtemps vers la mer. "
-    varied = " ".join(
-        f"{french}Le moulin numéro {word} tourne encore aujourd'hui pour nous."
-        for word in ("un", "deux", "trois", "quatre", "cinq")
-    )
-    config = QualityConfig(max_repeated_ngrams=1.0, max_top_ngram=1.0)
-    assert quality_reason(varied, "fr", config) is None
-    assert quality_reason(varied, "en", config) == "stop-words"

@@ -1,0 +1,134 @@
+"""The two passes over an archive: every document is read, then what is left is judged.
+
+Texts lie in a journal on disk. In memory stay a finding without its text and the signature: about
+2 KB a document, and between the passes 8 bytes for each of its lines.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from commonroot.artifact import Artifact, json_lines
+from commonroot.errors import DataError
+from commonroot.progress import bar
+from ingest import gather
+from ingest.archive import Damaged, Stored, read_archive
+from ingest.boilerplate import boilerplate_lines
+from ingest.dedup import Signature
+from ingest.examine import Draft, ExamineConfig, Finding, Job
+from ingest.isolate import Lost
+from ingest.journal import Journal
+from ingest.words import Hashes
+
+__all__ = ["Passes", "Spread", "Work"]
+
+Work = Job | Draft
+Spread = Callable[[Iterator[Work]], Iterator[tuple[Work, Finding | Lost]]]
+"""Hands jobs to processes; results come in no order."""
+READ, JUDGED = "read", "judged"
+NO_LINES: Hashes = np.zeros(0, np.uint64)
+
+
+class Passes:
+    """Findings of one archive; those of an interrupted run are taken over from the journal."""
+
+    def __init__(self, web: Artifact, journal: Journal, rules: ExamineConfig) -> None:
+        self._web, self._journal, self._rules = web, journal, rules
+        self._lines: dict[int, Hashes] = {}
+        self._signatures: dict[int, Signature] = {}
+        self._done: dict[str, dict[int, Finding]] = {READ: {}, JUDGED: {}}
+        for place, record in journal.records():
+            self._take(record.pop("step"), Finding(**record), place)
+
+    def run(self, spread: Spread) -> list[Finding]:
+        """A finding for every document, without its text, by address."""
+        read, judged = self._done[READ], self._done[JUDGED]
+        unread: list[Finding] = []
+        self._pass(READ, self._web.metrics["kept"], spread(self._jobs(unread)))
+        good = [finding for finding in read.values() if finding.reason is None]
+        hosts = boilerplate_lines(
+            ((_host(f.url), f.key, self._lines.pop(f.offset)) for f in good),
+            self._rules.boilerplate,
+        )
+        self._pass(JUDGED, len(good), spread(self._drafts(good, hosts)))
+        found = [judged.get(offset, finding) for offset, finding in read.items()]
+        return sorted(found + unread, key=lambda finding: finding.url)
+
+    def text(self, finding: Finding) -> str:
+        """The text of a finding, "" if none was read."""
+        return str(self._journal.record(finding.place)["text"]) if finding.place >= 0 else ""
+
+    def signatures(self, findings: Sequence[Finding]) -> list[Signature]:
+        """Of texts that were judged to be good."""
+        return [self._signatures[finding.offset] for finding in findings]
+
+    def _pass(
+        self, step: str, total: int, results: Iterator[tuple[Work, Finding | Lost]]
+    ) -> None:
+        with bar(total, "clean", "pages", len(self._done[step])) as shown:
+            for job, result in results:
+                finding = _lost(job, result) if isinstance(result, Lost) else result
+                self._take(step, finding, self._journal.add({"step": step, **vars(finding)}))
+                shown.advance()
+
+    def _take(self, step: str, finding: Finding, place: int) -> None:
+        finding.text, finding.place = "", place
+        arrays, finding.arrays = finding.arrays, {}
+        if "lines" in arrays:
+            self._lines[finding.offset] = np.frombuffer(bytes.fromhex(arrays["lines"]), np.uint64)
+        if "signature" in arrays:
+            signature = np.frombuffer(bytes.fromhex(arrays["signature"]), np.uint32)
+            self._signatures[finding.offset] = signature
+        self._done[step][finding.offset] = finding
+
+    def _jobs(self, unread: list[Finding]) -> Iterator[Work]:
+        done = set(self._done[READ])
+        for item in _documents(self._web):
+            if isinstance(item, Finding):
+                unread.append(item)
+            elif item.offset not in done:
+                yield Job(
+                    item.url, item.offset, item.fetched_at, item.headers, item.body, self._rules
+                )
+
+    def _drafts(self, good: list[Finding], hosts: dict[str, Hashes]) -> Iterator[Work]:
+        done = set(self._done[JUDGED])
+        for finding in sorted(good, key=lambda finding: finding.place):
+            if finding.offset not in done:
+                record = self._journal.record(finding.place)
+                del record["step"]
+                lines = hosts.get(_host(finding.url), NO_LINES)
+                yield Draft(Finding(**record), lines, self._rules)
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def _lost(job: Work, lost: Lost) -> Finding:
+    if lost.reason in ("ImportError", "ModuleNotFoundError"):
+        raise DataError("a library that reads pages is missing: run `make setup`")
+    page = job if isinstance(job, Job) else job.finding
+    return Finding(page.url, page.offset, page.fetched_at, f"unreadable-{lost.reason}")
+
+
+def _documents(web: Artifact) -> Iterator[Stored | Finding]:
+    """The archive's documents; what is no page is left out, what cannot be read is a finding."""
+    fetches: list[Any] = list(json_lines((web.path / gather.FETCHES).read_text("utf-8")))
+    # Of several documents with one address the first was archived, so its decision counts.
+    decisions = {record["url"]: record["decision"] for record in reversed(fetches)}
+    for item in read_archive(web.path / gather.ARCHIVE):
+        if isinstance(item, Damaged):
+            yield Finding(f"damaged record {item.offset}", item.offset, "", "damaged-record")
+            continue
+        decision = decisions.get(item.url, "not-a-page")
+        if decision in ("not-a-page", "sitemap"):
+            continue
+        if decision != "kept":
+            detail = {"detail": decision}
+            reason = "not-fetched" if decision.startswith(("http-", "redirect")) else decision
+            yield Finding(item.url, item.offset, item.fetched_at, reason, decisions=detail)
+        else:
+            yield item

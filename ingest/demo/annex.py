@@ -62,15 +62,13 @@ def refused() -> Iterator[tuple[str, str, str, Article]]:
         )
         texts = tuple(f"{text} That was so in the {which} year." for which in ("first", "second"))
         article = Article(f"annex/{signal}", f"A refusal, {signal}", "en", (("", texts),))
-        yield host, f"/refusals/{signal}.html", signal, article
+        yield host, f"/refusals/{signal}.html" if host == ANNEX else "/", signal, article
 
 
 def annex(twin: str) -> Iterator[tuple[tuple[str, str], Answer]]:
     """All answers but the refused pages; `twin` is an article that a page here belongs to."""
     for host, rules in ROBOTS.items():
         yield (host, "/robots.txt"), Answer(rules.encode(), headers={"Content-Type": "text/plain"})
-    for host in (CLOSED, LAPSED):
-        yield (host, "/"), _links(path for own, path, *_ in refused() if own == host)
     years, views = [f"/calendar/{year}/" for year in YEARS], list(_views())
     refusals = [path for host, path, *_ in refused() if host == ANNEX]
     yield (ANNEX, "/"), _links(
@@ -121,6 +119,6 @@ def _views() -> Iterator[str]:
         yield f"/shop?colour={colour}&size={size}&order={order}"
 
 
-def _links(paths: Iterator[str] | list[str], head: str = "") -> Answer:
+def _links(paths: list[str], head: str = "") -> Answer:
     items = "".join(f'<li><a href="{path.replace("&", "&amp;")}">x</a></li>' for path in paths)
     return Answer(f"<!DOCTYPE html><html><head>{head}</head><body><ul>{items}</ul>".encode())

@@ -77,8 +77,8 @@ def from_robots(robots: Robots, agent: str, url: str) -> OptOut | None:
     stated = _stated(robots.usage(agent, url))
     if stated:
         return OptOut(stated, "robots.txt")
-    for name in AI_AGENTS:
-        if robots.names(name) and not robots.allows(name, url):
+    for name in robots.named(AI_AGENTS):
+        if not robots.allows(name, url):
             return OptOut(name, "robots.txt")
     return None
 

@@ -56,6 +56,16 @@ class Robots:
         """Does the file address this agent by its own name (and not by `*`)?"""
         return user_agent.lower() in self._agents
 
+    def named(self, user_agents: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of these agents that the file addresses by their own names."""
+        if user_agents not in self._named:
+            self._named[user_agents] = tuple(name for name in user_agents if self.names(name))
+        return self._named[user_agents]
+
+    @cached_property
+    def _named(self) -> dict[tuple[str, ...], tuple[str, ...]]:
+        return {}
+
     @cached_property
     def _agents(self) -> frozenset[str]:
         return frozenset(agent for group in self.groups for agent in group.agents)

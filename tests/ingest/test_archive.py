@@ -1,6 +1,7 @@
 """The web archive: stock readers read it, a cut or damaged file costs one record."""
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 from warcio.archiveiterator import ArchiveIterator
@@ -119,3 +120,17 @@ def _member_ends(data: bytes) -> set[int]:
         left = unpacker.unused_data
         ends.add(len(data) - len(left))
     return ends
+
+
+def test_odd_header_fields_and_addresses_do_not_break_a_record(tmp_path: Path) -> None:
+    folded = (("X-Folded", "one\r\n two"), ("X-Latin", "caf\xe9"), ("X-Wide", "\u20ac"))
+    odd = replace(_response(0), headers=folded)
+    with Archive(tmp_path / "a.warc.gz", 0) as warc:
+        warc.add(odd)
+        warc.add_resource("file:///f\u00fcr\r\nWARC-Type:x", "text/plain", "\u00e9".encode())
+        warc.commit()
+    first, second = read_archive(tmp_path / "a.warc.gz")
+    assert isinstance(first, Stored)
+    assert isinstance(second, Stored)
+    assert (first.header("X-Folded"), first.header("X-Wide")) == ("one two", "\u20ac")
+    assert (second.url, second.body) == ("file:///f\u00fcr%20WARC-Type:x", "\u00e9".encode())

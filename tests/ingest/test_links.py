@@ -2,8 +2,10 @@
 
 import pytest
 
-from ingest.links import canonical_url
+from ingest.links import canonical_url, resolved
 from ingest.tags import read_tags
+
+SEARCH = "http://example.org/?sid=14&s=long-range-weather-2026"
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,11 @@ from ingest.tags import read_tags
         ("http://bücher.example/", "http://xn--bcher-kva.example/"),
         ("http://example.org/?utm_source=x&b=1&fbclid=2", "http://example.org/?b=1"),
         ("http://example.org/?", "http://example.org/"),
+        ("http://example.org/?gclid=1&PHPSESSID=8a7f&q=2", "http://example.org/?q=2"),
+        ("http://example.org/?sid=0123456789abcdef0123", "http://example.org/"),
+        (SEARCH, SEARCH),  # short names are sessions only with a value that looks like one
+        ("http://example.org/a;jsessionid=1A2B?q=1", "http://example.org/a?q=1"),
+        ("http://example.org/(S(lit3py55t21z5v55))/a.aspx", "http://example.org/a.aspx"),
         ("http://example.org./a", "http://example.org/a"),
         ("mailto:desk@example.org", None),
         ("javascript:void(0)", None),
@@ -42,6 +49,43 @@ def test_tags_of_a_page() -> None:
     <a rel="nofollow noopener" href="/no">n</a> <a>none</a><a href="https://other.example/">o</a>"""
     tags = read_tags(page, "http://x.example/start")
     assert tags.links == ("http://x.example/deep/a.html", "https://other.example/")
+
+
+@pytest.mark.parametrize(
+    ("href", "base"),
+    [
+        ("/a/b.html", "http://x.example/deep/page"),
+        ("/a/../b", "http://x.example/"),
+        ("/a//b", "http://x.example/"),
+        ("//y.example/a", "http://x.example/p"),
+        ("c.html", "http://x.example/deep/page"),
+        ("?page=2", "http://x.example/list?page=1"),
+        ("https://Y.example:443/a#b", "http://x.example/"),
+        ("/" + "a" * 3000, "http://x.example/"),
+        ("/é", "https://x.example:8443/"),
+    ],
+)
+def test_the_quick_way_gives_the_same_address(href: str, base: str) -> None:
+    assert resolved(href, base) == canonical_url(href, base)
+
+
+def test_where_a_page_belongs_what_it_feeds_and_where_it_sends() -> None:
+    page = """<html><head><link rel="canonical" href="/true?utm_source=x">
+    <link rel="alternate" type="application/atom+xml" href="/feed">
+    <link rel="alternate" hreflang="fr" href="/fr">
+    <meta http-equiv="Refresh" content="3; URL=/next"></head>
+    <body><map><area href="/area"></map><a href="#here">h</a><a href="mailto:a@x.example">m"""
+    tags = read_tags(page, "http://x.example/start?id=1")
+    assert tags.canonical == "http://x.example/true"
+    assert tags.feeds == ("http://x.example/feed",)
+    assert tags.links == ("http://x.example/next", "http://x.example/area")
+
+
+@pytest.mark.parametrize(
+    "page", ["", "\0", "<?xml version='1.0' encoding='x'?><a href=/x>", "\ud800"]
+)
+def test_odd_pages_have_tags_too(page: str) -> None:
+    assert len(read_tags(page, "http://x.example/").links) == ("href" in page)
 
 
 def test_comment_openers_do_not_stall_the_link_reader() -> None:

@@ -164,6 +164,13 @@ class GuardedAdapter(HTTPAdapter):
             self._pools[host] = pool
         return pool
 
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        """Path and query; for a proxy as requests has it."""
+        parts = str(request.url).partition("#")[0].split("/", 3)
+        if proxies or len(parts) < 4:
+            return str(super().request_url(request, proxies))
+        return f"/{parts[3]}"
+
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
         """What requests makes of an answer, without the cookies: they are refused anyway."""
         response = requests.Response()

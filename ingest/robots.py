@@ -28,6 +28,7 @@ RULE_KEYS = {
     "disallaw": False,
 }
 SITEMAP_KEYS = ("sitemap", "site-map")
+INDEX = re.compile(r"/index\.html?$")
 PRODUCT = re.compile(r"[a-zA-Z_-]*")
 
 
@@ -150,7 +151,7 @@ def _add_rule(group: Group, key: str, value: str) -> None:
     if key in RULE_KEYS:
         pattern = _encode(value)
         group.rules.append((RULE_KEYS[key], pattern))
-        if RULE_KEYS[key] and re.search(r"/index\.html?$", pattern):
+        if RULE_KEYS[key] and INDEX.search(pattern):
             # Who allows the index page means the folder's own address too.
             group.rules.append((True, pattern[: pattern.rindex("/") + 1] + "$"))
     elif key == "crawl-delay" and re.fullmatch(r"\d{1,6}(\.\d*)?", value):
@@ -196,6 +197,8 @@ def target_of(url: str) -> str:
 
 
 def _encode(text: str) -> str:
+    if text.isascii():
+        return _upper(text)
     quoted = "".join(
         char if ord(char) < 128 else "".join(f"%{byte:02X}" for byte in char.encode())
         for char in text
@@ -204,6 +207,8 @@ def _encode(text: str) -> str:
 
 
 def _upper(text: str) -> str:
+    if "%" not in text:
+        return text
     return re.sub(r"%[0-9a-fA-F]{2}", lambda escape: escape.group().upper(), text)
 
 

@@ -9,6 +9,7 @@ import resource
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 from commonroot.errors import ConfigError
@@ -230,6 +231,7 @@ def _client(config: WebConfig) -> Fetcher:
     return Fetcher(config, config.threads)
 
 
+@lru_cache(maxsize=65_536)
 def _site(host: str) -> str:
     """Most sites send `example.org` to `www.example.org` or back: the two are one scope."""
     return host.lower().removeprefix("www.")

@@ -42,6 +42,7 @@ INDEX = b"<sitemapindex><sitemap><loc>http://x.example/s.xml.gz</loc></sitemap><
         (b"<html><body><url><loc>http://x.example/</loc></url></body></html>", Listed()),
         (gzip.compress(MAP)[:20] + b"broken", Listed()),
     ],
+    ids=range(12),
 )
 def test_what_is_listed(body: bytes, expected: Listed) -> None:
     assert listed(body, HERE) == expected

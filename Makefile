@@ -25,7 +25,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ingest pretrain federate compare release report verify \
+.PHONY: help setup run ingest ablate pretrain federate compare release report verify \
         generate trace publish server client register submit plan lint test test-fast bench clean
 
 help:  ## this text
@@ -53,6 +53,9 @@ run: setup  ## every stage, end to end; prints where the report is
 
 ingest: setup  ## public web -> archive -> corpus
 	$(CR) ingest $(ARGS)
+
+ablate: setup  ## what each step of cleaning is worth, in bits per byte (after ingest)
+	$(CR) ablate $(ARGS)
 
 pretrain: setup  ## corpus -> base model
 	$(CR) pretrain $(ARGS)

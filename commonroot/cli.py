@@ -16,6 +16,7 @@ from commonroot.errors import CommonrootError, UsageError
 __all__ = ["app", "main"]
 
 STAGES = ("gather", "clean", "pretrain", "shards", "federate", "compare", "release")
+TABLES = (*STAGES, "ablate")
 PARTS = {
     "run": STAGES,
     "ingest": ("gather", "clean"),
@@ -79,7 +80,7 @@ def _stage_command(name: str, parts: tuple[str, ...], text: str) -> None:
         config: Config = DEMO, run: Run = RUN_DIR, set_: Set = None, json_: Json = False
     ) -> None:
         _refuse_company(parts)
-        tables = load_tables(config, set_ or [], STAGES)
+        tables = load_tables(config, set_ or [], TABLES)
         results = [_run_stage(stage, tables, run) for stage in parts]
         if _leads():
             _print(results, run, json_)
@@ -173,10 +174,26 @@ def plan(config: Config = DEMO, run: Run = RUN_DIR, set_: Set = None) -> None:
     """Estimate time, memory, disk and bytes before anything runs."""
     from federate.estimate import estimate
 
-    tables = load_tables(config, set_ or [], STAGES)
+    tables = load_tables(config, set_ or [], TABLES)
     sections = {stage: _section(stage, tables) for stage in STAGES}
     for line in estimate(sections, run):
         print(line)
+
+
+@app.command()
+def ablate(
+    config: Config = DEMO, run: Run = RUN_DIR, set_: Set = None, json_: Json = False
+) -> None:
+    """What each step of cleaning is worth: bits per byte with it left out (3-ablation)."""
+    from commonroot.report import join
+    from pretrain.ablation import run as measure
+
+    tables = load_tables(config, set_ or [], TABLES)
+    own, clean, pretrain = (_section(name, tables) for name in ("ablate", "clean", "pretrain"))
+    artifact = measure(own, clean, pretrain, run)
+    if artifact.fresh:
+        join(run)
+    _print([artifact], run, json_)
 
 
 @app.command("config")
@@ -214,7 +231,7 @@ def client(
     """Serve one shard: a silo and its Flower SuperNode, in the foreground."""
     from federate.stage import join_as_client
 
-    section = _section("federate", load_tables(config, set_ or [], STAGES))
+    section = _section("federate", load_tables(config, set_ or [], TABLES))
     ca = ca or run / "deploy" / "ca.pem"
     join_as_client(section, shard, name, base or run / "3-base", run, ca, superlink)
 
@@ -244,7 +261,7 @@ def submit(
     """Run the rounds over the clients that joined the server."""
     from federate.stage import submit as run_over
 
-    section = _section("federate", load_tables(config, set_ or [], STAGES))
+    section = _section("federate", load_tables(config, set_ or [], TABLES))
     _print([run_over(section, run, superlink, ca or run / "deploy" / "ca.pem")], run, json_)
 
 
@@ -259,6 +276,7 @@ def _models() -> dict[str, type[Section]]:
     from federate.shards.stage import ShardsConfig
     from ingest.clean import CleanConfig
     from ingest.gather import GatherConfig
+    from pretrain.ablation import AblateConfig
     from pretrain.stage import PretrainConfig
 
     models = (
@@ -269,8 +287,9 @@ def _models() -> dict[str, type[Section]]:
         FederateConfig,
         CompareConfig,
         ReleaseConfig,
+        AblateConfig,
     )
-    return dict(zip(STAGES, models, strict=True))
+    return dict(zip(TABLES, models, strict=True))
 
 
 def _runner(stage: str) -> Callable[[Any, Path], Artifact]:

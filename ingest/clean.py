@@ -36,7 +36,7 @@ from ingest.journal import Journal
 from ingest.passes import Passes, Work
 from ingest.pii import redact
 
-__all__ = ["FOLDER", "KIND", "CleanConfig", "run"]
+__all__ = ["FOLDER", "KIND", "CleanConfig", "resolved", "run"]
 
 FOLDER, KIND = "2-corpus", "corpus"
 REJECTS, DATASHEET = "rejects.jsonl", "DATASHEET.md"
@@ -71,9 +71,8 @@ class CleanConfig(ExamineConfig):
 def run(config: CleanConfig, run_dir: Path) -> Artifact:
     """Build `run_dir/2-corpus` from `run_dir/1-web`. Raises DataError if nothing is left."""
     web = load_artifact(run_dir / gather.FOLDER, gather.KIND)
-    resolved = _resolve(config)
     return build_artifact(
-        run_dir / FOLDER, KIND, [web], resolved, lambda work: _clean(config, web, work)
+        run_dir / FOLDER, KIND, [web], resolved(config), lambda work: _clean(config, web, work)
     )
 
 
@@ -87,7 +86,8 @@ ANYWHERE = {name: CleanConfig.model_fields[name].default for name in ("executor"
 """Where pages are read changes nothing of the corpus."""
 
 
-def _resolve(config: CleanConfig) -> CleanConfig:
+def resolved(config: CleanConfig) -> CleanConfig:
+    """The config as the manifest shows it: without what changes nothing of the corpus."""
     config = config.model_copy(update=ANYWHERE)
     if not config.decontaminate.files:
         return config

@@ -5,7 +5,7 @@ evaluation text that is public belongs here; private text never leaves its silo 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,20 @@ class Evaluations:
     @classmethod
     def read(cls, config: DecontaminateConfig) -> "Evaluations":
         """Read the files. Raises DataError if one is damaged or none holds a run long enough."""
-        places: dict[int, str] = {}
-        for path in files_under(config.files, ENDINGS, KEY):
-            for text in _texts(path):
-                for value in shingle_hashes(text, config.words, whole=True).tolist():
-                    places.setdefault(value, path.name)
-        if config.files and not places:
+        files = files_under(config.files, ENDINGS, KEY)
+        made = cls.of(((path.name, text) for path in files for text in _texts(path)), config.words)
+        if config.files and not made.places:
             raise DataError(f"{KEY}: no text of {config.words} words or more: set words lower")
-        return cls(np.sort(np.fromiter(places, np.uint64, len(places))), places, config.words)
+        return made
+
+    @classmethod
+    def of(cls, texts: Iterable[tuple[str, str]], words: int) -> "Evaluations":
+        """All runs of `words` words of (where it stands, text)."""
+        places: dict[int, str] = {}
+        for name, text in texts:
+            for value in shingle_hashes(text, words, whole=True).tolist():
+                places.setdefault(value, name)
+        return cls(np.sort(np.fromiter(places, np.uint64, len(places))), places, words)
 
     def shared(self, text: str) -> tuple[int, str]:
         """How many runs a text shares with them, and the file of one of these ("" if none)."""

@@ -8,6 +8,7 @@ import email.utils
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
 from typing import Annotated, Any
 
@@ -90,9 +91,10 @@ class Response:
 
     def header(self, name: str) -> str:
         """First value of a header, "" if absent."""
-        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+        wanted = name.lower()
+        return next((value for key, value in self.headers if key.lower() == wanted), "")
 
-    @property
+    @cached_property
     def media_type(self) -> str:
         """Content type without its parameters, in lower case."""
         return self.header("Content-Type").partition(";")[0].strip().lower()
@@ -196,9 +198,10 @@ class Fetcher:
         url = wanted.url
         with self._deadlines.watch(self.config.deadline_s) as watch:
             try:
-                with self._session.send(
-                    self._prepared(wanted), stream=True, allow_redirects=False,
-                    timeout=self.config.deadline_s, proxies=proxies or {},
+                # Straight to the adapter: a session would look for cookies, hooks and redirects.
+                with self._session.get_adapter(url).send(
+                    self._prepared(wanted), stream=True, timeout=self.config.deadline_s,
+                    proxies=proxies or {},
                 ) as raw:
                     self._pace.sent(host_key(url), watch.sent_at)
                     return self._read(wanted, raw, watch)

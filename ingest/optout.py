@@ -45,16 +45,17 @@ class OptOut:
 def from_headers(headers: Iterable[tuple[str, str]], agent: str) -> OptOut | None:
     """Refusal in the response headers, given as (name, value) pairs; each line speaks alone."""
     for name, value in headers:
-        word = _word(value, agent) if name.lower() == "x-robots-tag" else None
+        key = name.lower()
+        word = _word(value, agent) if key == "x-robots-tag" else None
         if word:
             return OptOut(word, "X-Robots-Tag header")
-        if name.lower() == "tdm-reservation" and value.strip() == "1":
+        if key == "tdm-reservation" and value.strip() == "1":
             return OptOut("tdm-reservation", "TDM-Reservation header")
-        if name.lower() in ("content-usage", "content-signal"):
+        if key in ("content-usage", "content-signal"):
             stated = _stated(preferences(value))
             if stated:
                 return OptOut(stated, f"{name.title()} header")
-        if name.lower() == "link" and RSL_TYPE in value.lower():
+        if key == "link" and RSL_TYPE in value.lower():
             return OptOut("rsl", "Link header")
     return None
 

@@ -80,7 +80,8 @@ class Crawler:
         hosts = [host_of(seed) for seed in seeds] + list(config.hosts)
         self.scope = {_site(host) for host in hosts}
         self.bounds = Bounds(
-            config.agent, config.max_depth, config.max_redirects, config.feeds, self._in_scope
+            config.agent, config.max_depth, config.max_redirects, config.feeds, self._in_scope,
+            self._on_site,
         )
 
     def run(self, warc: Archive) -> None:
@@ -121,7 +122,7 @@ class Crawler:
         """Have the rules of a batch's sites; True if their sitemaps came into this round."""
         new = self.rules.learn(batch, warc, pool)
         seeded = {origin(seed) for seed in self.seeds} if self.config.sitemaps else set()
-        named = (self.rules.sitemaps(name, self._in_scope) for name in new if name in seeded)
+        named = (self.rules.sitemaps(name, self._on_site) for name in new if name in seeded)
         maps = [target for targets in named for target in targets]
         self.frontier.add(maps, round_)
         if new:
@@ -183,8 +184,8 @@ class Crawler:
             fates[outcome.target.url] = outcome.decision
             if outcome.response is not None:
                 warc.add(outcome.response)
-            self.frontier.add(outcome.found, round_ + 1)
             self.budget.spend(outcome)
+        self.frontier.add((found for o in outcomes for found in o.found), round_ + 1)
         self.frontier.finish((outcome.target.url, outcome.record()) for outcome in outcomes)
         self.budget.save()
         self.frontier.set_counter("warc", warc.commit())
@@ -205,8 +206,11 @@ class Crawler:
             outcome.detail = outcome.canonical
             outcome.found.append(Target(outcome.canonical, "page", target.depth, target.hops + 1))
 
+    def _on_site(self, url: str) -> bool:
+        return _site(host_of(url)) in self.scope
+
     def _in_scope(self, url: str) -> bool:
-        if _site(host_of(url)) not in self.scope:
+        if not self._on_site(url):
             return False
         if not self.config.paths and not self.config.skip_paths:
             return True

@@ -16,7 +16,7 @@ from ingest.links import host_key
 
 __all__ = ["Frontier", "Target"]
 
-REMEMBERED = 500_000
+REMEMBERED = 200_000
 """Addresses of which it is kept in memory that they are queued."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS targets (

@@ -65,6 +65,8 @@ class Bounds:
     max_redirects: int
     feeds: bool
     in_scope: Callable[[str], bool]
+    on_site: Callable[[str], bool]
+    """Of sitemaps and feeds only the host counts, wherever they lie."""
 
 
 def judge(target: Target, response: Response, bounds: Bounds) -> Outcome:
@@ -92,7 +94,7 @@ def _follow(outcome: Outcome, response: Response, bounds: Bounds) -> None:
     outcome.decision, outcome.detail = "redirect", location or "not an http(s) address"
     if target.hops >= bounds.max_redirects:
         outcome.decision = "redirect-limit"
-    elif location and bounds.in_scope(location):
+    elif location and (bounds.in_scope if target.kind == "page" else bounds.on_site)(location):
         outcome.found = [Target(location, target.kind, target.depth, target.hops + 1)]
     else:
         outcome.decision = "redirect-out-of-scope"
@@ -108,7 +110,7 @@ def _read_listing(outcome: Outcome, response: Response, bounds: Bounds) -> None:
     depth, hops = target.depth if found.kind == "feed" else 0, target.hops + 1
     outcome.found = [Target(url, "page", depth, 0) for url in filter(bounds.in_scope, found.pages)]
     if hops <= bounds.max_redirects:
-        further = filter(bounds.in_scope, found.sitemaps)
+        further = filter(bounds.on_site, found.sitemaps)
         outcome.found += [Target(url, "sitemap", 0, hops) for url in further]
 
 
@@ -142,7 +144,7 @@ def _follow_tags(
     if target.depth < bounds.max_depth and not _nofollow(response, tags.metas):
         links = filter(bounds.in_scope, tags.links)
         outcome.found = [Target(url, "page", target.depth + 1, 0) for url in links]
-        feeds = filter(bounds.in_scope, tags.feeds) if bounds.feeds else ()
+        feeds = filter(bounds.on_site, tags.feeds) if bounds.feeds else ()
         outcome.found += [Target(url, "feed", target.depth + 1, 0) for url in feeds]
 
 

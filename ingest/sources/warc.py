@@ -250,7 +250,7 @@ def _found(
         return Found(url, decision="not-a-page", detail="not an http(s) address")
     if response.status == 200 and response.media_type not in HTML_TYPES:
         response = response.without_body("content-type")
-    bounds = Bounds(fetch.agent, 0, 0, False, lambda _: False)
+    bounds = Bounds(fetch.agent, 0, 0, False, lambda _: False, lambda _: False)
     outcome = judge(Target(address, "page", 0, 0), response, bounds)
     return Found(
         address,

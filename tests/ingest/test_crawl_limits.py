@@ -38,9 +38,15 @@ def test_scope_by_path(site: Site, tmp_path: Path) -> None:
     site.routes |= {
         "/": PARAGRAPH + _links("/docs/a.html", "/docs/b.pdf", "/blog/c.html", "/docs/old/d.html"),
         "/docs/a.html": PARAGRAPH,
+        "/docs/listed.html": PARAGRAPH,
+        "/robots.txt": (200, TEXT, f"Sitemap: http://{HOST}/index.xml".encode()),
+        "/index.xml": (200, XML, f"<sitemapindex><sitemap><loc>http://{HOST}/map.xml</loc>".encode()
+                       + b"</sitemap></sitemapindex>"),
+        "/map.xml": (200, XML, f"<urlset><url><loc>http://{HOST}/docs/listed.html</loc></url><url>"
+                     f"<loc>http://{HOST}/blog/listed.html</loc></url></urlset>".encode()),
     }
     found = _run(site, tmp_path, paths=("/docs/*.html$",), skip_paths=("/docs/old/",))
-    assert set(found) == {"/", "/docs/a.html"}
+    assert set(found) == {"/", "/docs/a.html", "/docs/listed.html", "/index.xml", "/map.xml"}
 
 
 def test_a_host_has_a_budget_of_its_own(site: Site, tmp_path: Path) -> None:

@@ -82,8 +82,10 @@ class _Resolved(CleanConfig):
     evaluations_sha256: str
 
 
-ANYWHERE = {name: CleanConfig.model_fields[name].default for name in ("executor", "ray_address")}
-"""Where pages are read changes nothing of the corpus."""
+ANYWHERE = {
+    name: CleanConfig.model_fields[name].default for name in ("executor", "ray_address", "workers")
+}
+"""Where pages are read, and by how many, changes nothing of the corpus."""
 
 
 def resolved(config: CleanConfig) -> CleanConfig:
@@ -258,7 +260,7 @@ def _write_cards(
 ) -> None:
     """For the hub, and for whoever has to answer for the corpus; dates are no content."""
     write_atomic(work.path / "README.md", card(metrics))
-    rules = config.model_dump(mode="json")
+    rules = resolved(config).model_dump(mode="json")
     dates = sorted(finding.fetched_at for finding in kept if finding.fetched_at)
     write_atomic(work.path / DATASHEET, datasheet(metrics, rules, web, dates))
     work.volatile(DATASHEET, text_sha256(datasheet(metrics, rules, web, [])))

@@ -53,7 +53,8 @@ def commonroot(*args: str | Path) -> dict[str, Any]:
     process.returncode = os.waitstatus_to_exitcode(status)
     for reader in readers:
         reader.join()
-    answer = next((text for text in said if text.startswith("{")), "")
+    lines = [line for text in said for line in text.splitlines()]
+    answer = next((line for line in lines if line.startswith('{"run"')), "")
     if not answer:
         raise SystemExit(f"{' '.join(command)} failed: {' '.join(said)[-400:]}")
     return {**json.loads(answer), "cpu_s": usage.ru_utime + usage.ru_stime, "peak": peak}

@@ -115,6 +115,7 @@ test-fast: setup  ## the tests that need seconds
 
 bench: setup  ## measured, not asserted: writes tests/benchmarks/results/
 	$(PY) -m tests.benchmarks.spine --json
+	$(PY) -m tests.benchmarks.cleaning --json
 	$(PY) -m tests.benchmarks.pretrain --json
 	$(PY) -m tests.benchmarks.federate --json
 

@@ -1,7 +1,7 @@
 """The two passes over an archive: every document is read, then what is left is judged.
 
 Texts lie in a journal on disk. In memory stay a finding without its text and the signature: about
-2 KB a document, and between the passes 8 bytes for each of its lines.
+3 KB a document, and until the first pass is over 8 bytes for each of its lines.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,25 +36,22 @@ class Passes:
 
     def __init__(self, web: Artifact, journal: Journal, rules: ExamineConfig) -> None:
         self._web, self._journal, self._rules = web, journal, rules
-        self._lines: dict[int, Hashes] = {}
+        self._found: dict[int, Finding] = {}
+        self._done: dict[str, set[int]] = {READ: set(), JUDGED: set()}
+        self._lines: dict[int, tuple[str, Hashes]] = {}  # with the key of the text they are from
         self._signatures: dict[int, Signature] = {}
-        self._done: dict[str, dict[int, Finding]] = {READ: {}, JUDGED: {}}
         for place, record in journal.records():
             self._take(record.pop("step"), Finding(**record), place)
 
     def run(self, spread: Spread) -> list[Finding]:
         """A finding for every document, without its text, by address."""
-        read, judged = self._done[READ], self._done[JUDGED]
         unread: list[Finding] = []
         self._pass(READ, self._web.metrics["kept"], spread(self._jobs(unread)))
-        good = [finding for finding in read.values() if finding.reason is None]
-        hosts = boilerplate_lines(
-            ((_host(f.url), f.key, self._lines.pop(f.offset)) for f in good),
-            self._rules.boilerplate,
-        )
+        good = list(self._lines)
+        lines = ((_host(self._found[at].url), *self._lines.pop(at)) for at in good)
+        hosts = boilerplate_lines(lines, self._rules.boilerplate)
         self._pass(JUDGED, len(good), spread(self._drafts(good, hosts)))
-        found = [judged.get(offset, finding) for offset, finding in read.items()]
-        return sorted(found + unread, key=lambda finding: finding.url)
+        return sorted([*self._found.values(), *unread], key=lambda finding: finding.url)
 
     def text(self, finding: Finding) -> str:
         """The text of a finding, "" if none was read."""
@@ -77,14 +74,16 @@ class Passes:
         finding.text, finding.place = "", place
         arrays, finding.arrays = finding.arrays, {}
         if "lines" in arrays:
-            self._lines[finding.offset] = np.frombuffer(bytes.fromhex(arrays["lines"]), np.uint64)
+            lines = np.frombuffer(bytes.fromhex(arrays["lines"]), np.uint64)
+            self._lines[finding.offset] = finding.key, lines
         if "signature" in arrays:
             signature = np.frombuffer(bytes.fromhex(arrays["signature"]), np.uint32)
             self._signatures[finding.offset] = signature
-        self._done[step][finding.offset] = finding
+        self._done[step].add(finding.offset)
+        self._found[finding.offset] = finding
 
     def _jobs(self, unread: list[Finding]) -> Iterator[Work]:
-        done = set(self._done[READ])
+        done = self._done[READ].copy()
         for item in _documents(self._web):
             if isinstance(item, Finding):
                 unread.append(item)
@@ -93,14 +92,15 @@ class Passes:
                     item.url, item.offset, item.fetched_at, item.headers, item.body, self._rules
                 )
 
-    def _drafts(self, good: list[Finding], hosts: dict[str, Hashes]) -> Iterator[Work]:
-        done = set(self._done[JUDGED])
-        for finding in sorted(good, key=lambda finding: finding.place):
-            if finding.offset not in done:
-                record = self._journal.record(finding.place)
-                del record["step"]
-                lines = hosts.get(_host(finding.url), NO_LINES)
-                yield Draft(Finding(**record), lines, self._rules)
+    def _drafts(self, good: list[int], hosts: dict[str, Hashes]) -> Iterator[Work]:
+        left = [self._found[at] for at in good if at not in self._done[JUDGED]]
+        places = sorted((finding.place for finding in left), reverse=True)
+        del left
+        while places:
+            record = self._journal.record(places.pop())
+            del record["step"]
+            lines = hosts.get(_host(record["url"]), NO_LINES)
+            yield Draft(Finding(**record), lines, self._rules)
 
 
 def _host(url: str) -> str:

@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from ingest import clean, gather
 from ingest.boilerplate import BoilerplateConfig, boilerplate_lines, without_lines
 from ingest.clean import CleanConfig
 from ingest.dedup import exact_key
 from ingest.gather import GatherConfig
+from ingest.journal import Journal
 from ingest.sources.files import FilesConfig
 from ingest.words import Hashes, line_hashes
 from tests.ingest.articles import article
@@ -68,3 +72,34 @@ def test_the_stage_takes_it_out_and_says_so(tmp_path: Path) -> None:
     assert all(json.loads(row["decisions"])["boilerplate"] == taken for row in rows)
     assert corpus.metrics["boilerplate"] == {k: 8 * v for k, v in sorted(taken.items())}
     assert "boilerplate lines" in (corpus.path / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("records", [3, 11])
+def test_a_run_cut_in_either_pass_ends_as_an_unbroken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: int
+) -> None:
+    """The second pass begins when the first is over, whatever was judged before the cut."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for index in range(8):
+        (folder / f"{index}.txt").write_text(_text(index))
+    for name in ("cut", "whole"):
+        gather.run(GatherConfig(files=FilesConfig(folder=str(folder))), tmp_path / name)
+    config = CleanConfig(boilerplate=CONFIG, workers=1)
+    add, left = Journal.add, [records]
+
+    def failing(journal: Journal, record: dict[str, Any]) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return add(journal, record)
+
+    monkeypatch.setattr(Journal, "add", failing)
+    with pytest.raises(KeyboardInterrupt):
+        clean.run(config, tmp_path / "cut")
+    left[0] = 16 - records
+    cut = clean.run(config, tmp_path / "cut")
+    assert left[0] == 0  # nothing is examined twice
+    monkeypatch.undo()
+    assert cut.digest == clean.run(config, tmp_path / "whole").digest
+    assert cut.metrics["boilerplate"]["lines"] == 8

@@ -160,3 +160,18 @@ def test_another_filter_does_not_gather_again(web: tuple[Path, Path]) -> None:
     assert second.fresh
     assert first.manifest["parents"] == second.manifest["parents"]
     assert not gather.run(GatherConfig(files=FilesConfig(folder=str(folder))), run_dir).fresh
+
+
+def test_rejects_can_be_written_out_with_their_texts(web: tuple[Path, Path]) -> None:
+    run_dir, folder = web
+    french = "Le moulin tourne encore sur la rivière en hiver, écrivez à moulin@example.org. " * 9
+    (folder / "b-french.txt").write_text(french)
+    (folder / "b-refused.html").write_text(f"<meta name=robots content=noai><p>{article(11)}</p>")
+    gather.run(GatherConfig(files=FilesConfig(folder=str(folder))), run_dir)
+    corpus = clean.run(CleanConfig(workers=1, rejects=True), run_dir)
+    lines = (corpus.path / "rejects.jsonl").read_text("utf-8").splitlines()
+    texts = {record["url"]: record["text"] for record in map(json.loads, lines)}
+    assert texts == {
+        "file:///b-french.txt": french.strip().replace("moulin@example.org", "[EMAIL]"),
+        "file:///b-refused.html": "",
+    }

@@ -1,0 +1,1 @@
+"""What the benchmark of cleaning is made of."""

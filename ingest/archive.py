@@ -33,7 +33,7 @@ T = TypeVar("T")
 LICENCE = "Licence"
 """Our own field of a resource record: address of the licence that its source gives."""
 NOT_MODIFIED = "http://netpreserve.org/warc/1.1/revisit/server-not-modified"
-BUFFER = 1_000_000
+BUFFER, BLOCK = 1_000_000, 32 * 1024
 
 
 class Archive:
@@ -174,16 +174,18 @@ def read_on(
     """
     offset, size, whole = 0, path.stat().st_size, True
     while offset < size:
-        good = -1
+        good, end = -1, offset
         try:
             for reached, found in records(offset):
+                # The decoder hands a body out before it comes to the checksum …
+                end = _member_end(path, reached)
                 good, whole = reached, True
                 yield found
-            # The decoder takes a file that was cut short for one that ends.
-            broken = _broken_member(path, max(good, offset))
-            if broken is None:
-                return
-            bad, why = broken, "EOFError"
+            # … and takes a file that was cut short for one that ends.
+            while end < size:
+                offset, good = end, -1
+                end = _member_end(path, end)
+            return
         except Exception as error:  # whatever a decoder raises, one record is lost and not the run
             bad = offset if good < 0 else _next_member(path, good + 1)
             why = type(error).__name__
@@ -237,26 +239,16 @@ def _resource_headers(record: Any) -> tuple[tuple[str, str], ...]:
     return (("Content-Type", str(record.content_type or "")), *link)
 
 
-def _broken_member(path: Path, offset: int) -> int | None:
-    """Where the first member starts, at `offset` or behind it, that does not come to its end."""
+def _member_end(path: Path, offset: int) -> int:
+    """Where the gzip member ends that starts at `offset`. Raises EOFError or zlib.error."""
+    unpacker = zlib.decompressobj(wbits=31)
     with open(path, "rb") as file:
         file.seek(offset)
-        start, at, left = offset, offset, file.read(BUFFER)
-        while left:
-            unpacker = zlib.decompressobj(wbits=31)
-            while left and not unpacker.eof:
-                try:
-                    unpacker.decompress(left, BUFFER)
-                except zlib.error:
-                    return start
-                at += len(left)
-                left = unpacker.unconsumed_tail or unpacker.unused_data
-                at -= len(left)
-                left = left or file.read(BUFFER)
-            if not unpacker.eof:
-                return start
-            start = at
-    return None
+        while not unpacker.eof:
+            packed = unpacker.unconsumed_tail or file.read(BLOCK)
+            if not unpacker.decompress(packed, BUFFER) and not packed:
+                raise EOFError("the member does not end")
+        return file.tell() - len(unpacker.unused_data)
 
 
 def _next_member(path: Path, offset: int) -> int:

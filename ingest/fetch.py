@@ -207,6 +207,8 @@ class Fetcher:
                     return self._read(wanted, raw, watch)
             except AddressRefused as error:
                 raise FetchFailed("address", str(error)) from None
+            except requests.exceptions.ContentDecodingError:
+                raise FetchFailed("undecodable", f"{url}: its coding cannot be undone") from None
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
                 if watch.expired or isinstance(error, requests.Timeout):
                     raise FetchFailed(

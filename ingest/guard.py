@@ -21,6 +21,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from commonroot.errors import FetchError
 from ingest import deadline
 from ingest.links import canonical_url
+from ingest.unpacking import narrow
 
 __all__ = [
     "AddressRefused",
@@ -226,6 +227,9 @@ def _pool(pool: Any, connection: Any, opened: Open) -> Any:
             super().request(*args, **kwargs)
             if watch is not None:
                 watch.sent_at = time.monotonic()
+
+        def getresponse(self) -> Any:
+            return narrow(super().getresponse())
 
     return type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": Watched})
 

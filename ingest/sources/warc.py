@@ -181,7 +181,6 @@ def _iterate(
 ) -> Iterator[tuple[int, Found | None]]:
     from warcio.archiveiterator import ArchiveIterator
 
-    base = file.tell() if file.seekable() else 0
     records = ArchiveIterator(file, arc2warc=True)
     for record in records:
         url = str(record.rec_headers.get_header("WARC-Target-URI") or "").strip("<>")
@@ -189,7 +188,7 @@ def _iterate(
         if record.rec_type in ("response", "resource", "conversion"):
             body = _whole_body(record, most_bytes)
         found = _found(record, url, body, most_bytes, fetch) if body else None
-        yield base + int(records.get_record_offset()), found
+        yield int(records.get_record_offset()), found
 
 
 def _whole_body(record: Any, most_bytes: int) -> bytes:

@@ -100,6 +100,20 @@ def test_wherever_a_file_was_cut_the_loss_is_told(tmp_path: Path) -> None:
     assert told > 50
 
 
+def test_a_body_that_was_changed_is_no_document(tmp_path: Path) -> None:
+    path = tmp_path / "a.warc.gz"
+    with Archive(path, 0) as warc:
+        warc.add_resource("http://x.example/1", "text/plain", b"sand and stones " * 40)
+        warc.add_resource("http://x.example/2", "text/plain", b"the sea grinds them " * 40)
+    data = path.read_bytes()
+    for at in range(0, len(data), 3):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
+        for item in read_archive(path):
+            if isinstance(item, Stored):
+                wanted = b"sand and stones " if item.url.endswith("1") else b"the sea grinds them "
+                assert item.body == wanted * 40
+
+
 def test_what_lies_behind_zeros_is_read_and_they_are_told(tmp_path: Path) -> None:
     path = tmp_path / "a.warc.gz"
     _write(path, 6)

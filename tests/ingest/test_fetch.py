@@ -237,6 +237,20 @@ def test_what_is_asked_for_is_unpacked_and_capped(
     assert peak < 10_000_000
 
 
+def test_a_window_that_no_page_needs_is_not_opened(site: Site, fetcher: Fetcher) -> None:
+    import brotli
+
+    for width, page in ((22, "kept"), (24, "undecodable")):
+        packed = brotli.compress(bytes(90_000), lgwin=width)
+        site.routes["/page"] = (200, {**HTML, "Content-Encoding": "br"}, packed)
+        try:
+            found = "kept" if fetcher.get(URL, HTML_TYPES).body == bytes(90_000) else "changed"
+        except FetchFailed as error:
+            found = error.reason
+        assert found == page
+    assert len(site.seen) == 2  # not tried again
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "10.0.0.1"])
 def test_no_spelling_leads_inside(address: str) -> None:
     connected: list[Any] = []

@@ -73,3 +73,13 @@ def test_there_is_an_end_to_it_and_a_site_of_one_s_own_waits_only_when_busy() ->
     for _ in range(3):
         other.ask(free, takes=2.0, delay=0.0)
     assert other.gaps() == [2.0, 2.0]  # the answers' own time
+
+
+def test_a_turn_counts_from_when_the_request_went_out() -> None:
+    clock, pace = made()
+    pace.wait("a", 1.0)
+    clock.now += 0.8  # until there was a connection
+    pace.sent("a", clock.now)
+    pace.wait("a", 1.0)
+    assert clock.now == 101.8
+    pace.sent("nobody", clock.now)  # a host that was never waited for

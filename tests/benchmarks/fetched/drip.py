@@ -20,6 +20,9 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
 HANDSHAKE = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc" + bytes(16_000)
 """The start of a ServerHello that goes on for a while."""
 
+NAMED = b"\x1f\x8b\x08\x08"
+"""A gzip header whose file name never ends."""
+
 Talk = Callable[[socket.socket], None]
 
 
@@ -66,7 +69,7 @@ def _tricks() -> dict[str, tuple[str, Talk]]:
         "body-with-length": ("http", _after(HEAD + b"Content-Length: 1000000\r\n\r\n", b"a")),
         "chunk-size": ("http", _after(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0")),
         "chunks": ("http", _after(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n")),
-        "gzip": ("http", _after(HEAD + b"Content-Encoding: gzip\r\n\r\n\x1f\x8b\x08", b"\x00")),
+        "gzip": ("http", _after(HEAD + b"Content-Encoding: gzip\r\n\r\n" + NAMED, b"a")),
         "tls-silent": ("https", _after(b"", b"")),
         "tls-handshake": ("https", _after(HANDSHAKE[:9], b"\x00")),
     }

@@ -60,7 +60,8 @@ def measure(work: Path, quick: bool) -> dict[str, Any]:
         }
         private = [where for where in seen if not is_public(where[0])]
     return {
-        "cases": sum(sum(result.values()) for result in results.values()),
+        "cases": len(set(cases)) + sum(results["rebinding"].values()),
+        "tries": sum(sum(result.values()) for result in results.values()),
         "private_connects": len(private),
         "reached_a_listener": heard.count,
         "answers": {name: dict(sorted(result.items())) for name, result in results.items()},

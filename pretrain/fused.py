@@ -76,35 +76,36 @@ def fused_losses(model: "PreTrainedModel", x_BT: Tensor, y_BT: Tensor, ignore: i
     Under autocast the products are in its type, and the sum is then exact to about 1e-4 a token.
     """
     inner: Any = model.model
-    hidden = inner.embed_tokens(x_BT).flatten(0, 1)
     frame = _frame(model, x_BT)
     attend: Any = _Attention.apply
     think: Any = _Mlp.apply
     loss: Any = _Loss.apply
-    for layer in inner.layers:
-        attention, mlp = layer.self_attn, layer.mlp
-        hidden = attend(
-            hidden,
-            layer.input_layernorm.weight,
-            attention.q_proj.weight,
-            attention.k_proj.weight,
-            attention.v_proj.weight,
-            attention.o_proj.weight,
-            attention.q_norm.weight if hasattr(attention, "q_norm") else None,
-            attention.k_norm.weight if hasattr(attention, "k_norm") else None,
-            frame,
+    with torch.autocast("cpu", enabled=False):  # types are chosen here, product by product
+        hidden = inner.embed_tokens(x_BT).flatten(0, 1)
+        for layer in inner.layers:
+            attention, mlp = layer.self_attn, layer.mlp
+            hidden = attend(
+                hidden,
+                layer.input_layernorm.weight,
+                attention.q_proj.weight,
+                attention.k_proj.weight,
+                attention.v_proj.weight,
+                attention.o_proj.weight,
+                attention.q_norm.weight if hasattr(attention, "q_norm") else None,
+                attention.k_norm.weight if hasattr(attention, "k_norm") else None,
+                frame,
+            )
+            hidden = think(
+                hidden,
+                layer.post_attention_layernorm.weight,
+                mlp.gate_proj.weight,
+                mlp.up_proj.weight,
+                mlp.down_proj.weight,
+                frame,
+            )
+        total: Tensor = loss(
+            hidden, inner.norm.weight, model.lm_head.weight, y_BT.flatten(), ignore, frame
         )
-        hidden = think(
-            hidden,
-            layer.post_attention_layernorm.weight,
-            mlp.gate_proj.weight,
-            mlp.up_proj.weight,
-            mlp.down_proj.weight,
-            frame,
-        )
-    total: Tensor = loss(
-        hidden, inner.norm.weight, model.lm_head.weight, y_BT.flatten(), ignore, frame
-    )
     return total
 
 
@@ -169,33 +170,33 @@ class _Mlp(Function):
         frame: Frame,
     ) -> Tensor:
         hat_NE, factor_N = _normalise(x_NE, frame)
-        into = _fold(norm_E, gate_IE, up_IE).to(frame.dtype)
+        # Two products: halves of one would not be contiguous, which slows all that follows.
+        gate, up = (_fold(norm_E, matrix).to(frame.dtype) for matrix in (gate_IE, up_IE))
         down = down_EI.to(frame.dtype)
-        both = hat_NE @ into.t()
-        gate_NI, up_NI = both.chunk(2, dim=1)
+        gate_NI, up_NI = hat_NE @ gate.t(), hat_NE @ up.t()
         active_NI = torch.nn.functional.silu(gate_NI)
         mixed_NI = active_NI * up_NI
-        ctx.save_for_backward(hat_NE, factor_N, into, down, both, active_NI, mixed_NI)
+        ctx.save_for_backward(
+            hat_NE, factor_N, gate, up, down, gate_NI, up_NI, active_NI, mixed_NI
+        )
         ctx.weights = norm_E, gate_IE, up_IE
         return x_NE + mixed_NI @ down.t()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy_NE: Tensor) -> Any:
-        hat_NE, factor_N, into, down, both, active_NI, mixed_NI = ctx.saved_tensors
-        gate_NI, up_NI = both.chunk(2, dim=1)
+        hat_NE, factor_N, gate, up, down, gate_NI, up_NI, active_NI, mixed_NI = ctx.saved_tensors
+        norm_E, gate_IE, up_IE = ctx.weights
         dout = dy_NE.to(down.dtype)
         dmixed_NI = dout @ down
         ddown = dout.t() @ mixed_NI
-        dboth = torch.empty_like(both)
-        dgate_NI, dup_NI = dboth.chunk(2, dim=1)
-        torch.mul(dmixed_NI, active_NI, out=dup_NI)
-        torch.ops.aten.silu_backward.grad_input(
-            dmixed_NI.mul_(up_NI), gate_NI, grad_input=dgate_NI
-        )
-        dx_NE = _normalise_back(dboth @ into, hat_NE, factor_N, dy_NE)
-        dnorm, (dgate, dup) = _unfold(dboth.t() @ hat_NE, *ctx.weights)
-        return dx_NE, dnorm, dgate, dup, ddown.float(), None
+        dup_NI = dmixed_NI * active_NI
+        dgate_NI = torch.ops.aten.silu_backward(dmixed_NI.mul_(up_NI), gate_NI)
+        dhat_NE = torch.addmm(dgate_NI @ gate, dup_NI, up)
+        dx_NE = _normalise_back(dhat_NE, hat_NE, factor_N, dy_NE)
+        dnorm, (dgate,) = _unfold(dgate_NI.t() @ hat_NE, norm_E, gate_IE)
+        dnorm_up, (dup,) = _unfold(dup_NI.t() @ hat_NE, norm_E, up_IE)
+        return dx_NE, dnorm + dnorm_up, dgate, dup, ddown.float(), None
 
 
 class _Loss(Function):
@@ -224,7 +225,7 @@ class _Loss(Function):
             place = wanted.where(counts, 0)
             chance = share_RV.gather(1, place)
             total -= chance.float().clamp_min(1e-38).log_().where(counts, 0.0).sum()
-            share_RV.scatter_(1, place, chance - 1)
+            share_RV[torch.arange(len(place)), place[:, 0]] -= 1
             if not bool(counts.all()):
                 share_RV.mul_(counts)
             torch.mm(share_RV, into, out=dhat_NE[rows])

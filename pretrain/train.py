@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from commonroot.errors import DivergedError
+from pretrain.memory import keep_freed_memory
 from pretrain.model import Compute, autocast
 from pretrain.packing import IGNORE, Int64
 
@@ -163,6 +164,7 @@ def train(
     Raises DivergedError as soon as a loss or gradient is not finite; the weights are then still
     those of the step before.
     """
+    keep_freed_memory()
     model.train()
     for number, (x_BT, y_BT) in enumerate(batches, start=first_step):
         step = gradient(model, x_BT, y_BT, compute)

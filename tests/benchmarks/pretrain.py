@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks.pretraining import repeat
+from tests.benchmarks.pretraining import repeat, speed
 from tests.benchmarks.record import Result
 
 Line = Callable[[Result, Path, bool], None]
 LINES: dict[str, Line] = {
+    "1": speed.line_1,
     "5": repeat.line_5,
 }
 

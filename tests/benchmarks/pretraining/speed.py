@@ -33,12 +33,12 @@ def line_1(result: Result, work: Path, quick: bool = False) -> None:
     """Rates of Trainer in fp32 and bf16 and of this project, and the share of the peak."""
     import torch
 
+    from commonroot.artifact import load_artifact
     from pretrain.corpus import corpus_texts
     from pretrain.model import Compute, ModelShape, build_model
     from pretrain.packing import pack
     from pretrain.speed import flops_per_token, peak_flops
     from pretrain.tokenizer import train_tokenizer
-    from commonroot.artifact import load_artifact
 
     torch.set_num_threads(THREADS)
     texts = corpus_texts(load_artifact(corpus(work) / "2-corpus", "corpus"), "train")

@@ -77,7 +77,8 @@ def test_parameters_are_counted_as_torch_counts_them() -> None:
 
 
 def test_what_a_user_gives_stays() -> None:
-    section = PretrainConfig(budget="2s", model=ModelShape(hidden=32, layers=1, heads=1, kv_heads=1))
+    shape = ModelShape(hidden=32, layers=1, heads=1, kv_heads=1)
+    section = PretrainConfig(budget="2s", model=shape)
     (choice,) = considered(section, 10**6)
     assert choice.shape == section.model
     assert choice.tokens > 0

@@ -66,7 +66,8 @@ def _xml(data: bytes, url: str) -> Listed:
     )
     try:
         for event, element in events:
-            name = etree.QName(element).localname if isinstance(element.tag, str) else ""
+            # Not etree.QName: it refuses names that the parser lets through.
+            name = element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
             if event == "start":
                 found.kind = found.kind or ROOTS.get(name, "no")
             elif name in ENTRIES:

@@ -174,7 +174,11 @@ class Crawler:
                 )
         except FetchFailed as error:
             return Outcome(target, error.reason, str(error))
-        return judge(target, response, self.bounds)
+        try:
+            return judge(target, response, self.bounds)
+        except Exception as error:  # whatever a parser raises, one page is lost and not the crawl
+            lost = response.without_body("unreadable")
+            return Outcome(target, "unreadable", type(error).__name__, lost)
 
     def _commit(self, outcomes: list[Outcome], round_: int, warc: Archive) -> None:
         self.refusals.note(outcomes)

@@ -15,7 +15,7 @@ from ingest.gather import GatherConfig
 from ingest.sources.shell import needs_javascript
 from ingest.sources.traps import circular, pattern_of
 from ingest.sources.web import WebConfig
-from ingest.tags import parse_page
+from ingest.tags import parse_page, tags_of
 from tests.ingest.webserver import HOST, Site
 
 PARAGRAPH = "<p>" + "Rivers carry sand and stones from the hills to the sea. " * 5 + "</p>"
@@ -172,6 +172,23 @@ def test_a_shell_is_counted_and_its_links_are_followed(site: Site, tmp_path: Pat
     found = _run(site, tmp_path)
     assert found["/"]["decision"] == "needs-javascript"
     assert found["/a"]["decision"] == "kept"
+
+
+def test_a_page_that_breaks_the_reader_costs_one_page(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ingest.sources import outcome
+
+    def broken(tree: Any, url: str) -> Any:
+        if url.endswith("/bad"):
+            raise ValueError("no parser is perfect")
+        return tags_of(tree, url)
+
+    monkeypatch.setattr(outcome, "tags_of", broken)
+    site.routes |= {"/": PARAGRAPH + _links("/bad", "/good"), "/bad": "x", "/good": PARAGRAPH}
+    found = _run(site, tmp_path)
+    assert (found["/bad"]["decision"], found["/bad"]["detail"]) == ("unreadable", "ValueError")
+    assert found["/good"]["decision"] == "kept"
 
 
 def _tagged(site: Site, path: str, tag: str, body: str, extra: str = "") -> None:

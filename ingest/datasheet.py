@@ -27,7 +27,7 @@ def datasheet(
     """
     parts: dict[str, list[Entry]] = {
         "Motivation": _motivation(),
-        "Composition": _composition(metrics),
+        "Composition": _composition(metrics, rules),
         "Collection process": _collection(web, dates),
         "Preprocessing, cleaning, labelling": _preprocessing(metrics, rules),
         "Uses": _uses(metrics),
@@ -50,7 +50,7 @@ def _motivation() -> list[Entry]:
     ]
 
 
-def _composition(metrics: Mapping[str, Any]) -> list[Entry]:
+def _composition(metrics: Mapping[str, Any], rules: Mapping[str, Any]) -> list[Entry]:
     languages = markdown(("language", "texts"), metrics["languages"])
     return [
         ("What do the instances represent, and how many are there?",
@@ -72,11 +72,19 @@ def _composition(metrics: Mapping[str, Any]) -> list[Entry]:
         ("Is it self-contained?",
          "The texts are in it. The web archive that `warc_offset` points into is not part of it."),
         ("Might it contain confidential data, or data that identifies people?",
-         "Pages were public when they were fetched. Personal data of a known form was replaced; "
-         "names, addresses and what is told about people were not looked for.\n\n"
-         + markdown(("kind", "replaced"), metrics["pii"]) + "\n" + pii_table()),
+         "Pages were public when they were fetched. " + _personal(metrics, rules)),
         ("Might it offend, or hold biases against groups?", OPEN),
     ]
+
+
+def _personal(metrics: Mapping[str, Any], rules: Mapping[str, Any]) -> str:
+    if not rules["redact_pii"]:
+        return "Personal data was not looked for and not replaced (`redact_pii = false`)."
+    return (
+        "Personal data of a known form was replaced; names, addresses and what is told about "
+        "people were not looked for.\n\n"
+        + markdown(("kind", "replaced"), metrics["pii"]) + "\n" + pii_table()
+    )
 
 
 def _collection(web: Artifact, dates: Sequence[str]) -> list[Entry]:
@@ -105,9 +113,10 @@ def _collection(web: Artifact, dates: Sequence[str]) -> list[Entry]:
 def _preprocessing(metrics: Mapping[str, Any], rules: Mapping[str, Any]) -> list[Entry]:
     return [
         ("What was done to the data?",
-         "Main text extracted, language identified, quality rules, personal data of a known form "
-         "replaced, equal and nearly equal texts dropped, texts that share passages with named "
-         "evaluation sets dropped.\n\n" + markdown(("dropped because", "pages"), metrics["dropped"])
+         "By the rules below: main text extracted, language identified, quality judged, personal "
+         "data of a known form replaced, equal and nearly equal texts dropped, texts that share "
+         "passages with named evaluation sets dropped.\n\n"
+         + markdown(("dropped because", "pages"), metrics["dropped"])
          + f"\n```json\n{json.dumps(rules, indent=1, sort_keys=True)}\n```"),
         ("Was the raw data kept?",
          "Yes: `1-web/pages.warc.gz` of the run, from which the corpus can be made again with the "

@@ -22,6 +22,7 @@ from commonroot.config import Section
 from commonroot.errors import DataError
 from commonroot.progress import MetricsLog, bar, say
 from ingest import clean, gather
+from ingest.boilerplate import BoilerplateConfig
 from ingest.clean import CleanConfig
 from ingest.decontaminate import Evaluations
 from pretrain.model import ModelShape
@@ -45,6 +46,7 @@ ARMS: dict[str, dict[str, Any]] = {
     FULL: {},
     "main-text extraction": {"skip": ("main-text",)},
     "language": {"languages": (), "min_language_score": 0.0},
+    "boilerplate of hosts": {"boilerplate": BoilerplateConfig(pages=0)},
     "quality rules": {"skip": ("quality",)},
     "personal data": {"redact_pii": False},
     "near-duplicates": {"near_duplicates": 1.0},
@@ -52,6 +54,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "everything": {
         "skip": ("main-text", "quality", "equal-texts"), "languages": (),
         "min_language_score": 0.0, "redact_pii": False, "near_duplicates": 1.0,
+        "boilerplate": BoilerplateConfig(pages=0),
     },
 }
 """What is left out -> how the cleaning is changed."""

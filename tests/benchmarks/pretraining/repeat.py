@@ -4,7 +4,6 @@ Each is a real command. The second runs while other processes keep all cores bus
 finish in another order; a run with another seed shows that the comparison can fail.
 """
 
-import json
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -12,7 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.pretraining.setting import corpus, made_by, pretrain, run_folder, weights
+from tests.benchmarks.pretraining.setting import (
+    corpus,
+    made_by,
+    pretrain,
+    run_folder,
+    same,
+    weights,
+)
 from tests.benchmarks.record import Result
 
 __all__ = ["line_5"]
@@ -71,11 +77,8 @@ def _case(source: Path, work: Path, name: str, quick: bool) -> dict[str, Any]:
         second = pretrain(run_folder(source, folder / "second"), table)
     other = pretrain(run_folder(source, folder / "other"), table | {"seed": 1})
     return {
-        "same": weights(first) == weights(second) and _digest(first) == _digest(second),
+        "same": same(first, second),
         "other_seed_differs": weights(first) != weights(other),
         "weights": weights(first)[:16],
     }
 
-
-def _digest(base: Path) -> str:
-    return str(json.loads((base / "manifest.json").read_text("utf-8"))["digest"])

@@ -1,6 +1,7 @@
 """What small benchmarks of pretraining stand on: a corpus of generated text, and real commands."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Any
 
 from tests.benchmarks.federated.setting import TINY, call, write_tables
 
-__all__ = ["TINY", "corpus", "made_by", "pretrain", "run_folder", "weights", "words"]
+__all__ = ["SMALLEST", "corpus", "made_by", "pretrain", "run_folder", "same", "weights", "words"]
 
 DOCUMENTS = 400
 """Of 200 made-up words each: 0.4 MB, enough for what does not depend on what a model learns."""
+
+SMALLEST: dict[str, Any] = {**TINY, "evaluate": {"points": 0, "sources": 0, "pairs": 0}}
+"""As little beside training as can be."""
 
 
 def corpus(work: Path) -> Path:
@@ -45,6 +49,12 @@ def pretrain(run: Path, table: Mapping[str, Any]) -> Path:
 def weights(base: Path) -> str:
     """Digest of a base model's weights."""
     return hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
+
+
+def same(base: Path, other: Path) -> bool:
+    """Whether two base models have equal weights, and all else that their digests cover."""
+    manifests = (json.loads((b / "manifest.json").read_text("utf-8")) for b in (base, other))
+    return weights(base) == weights(other) and len({one["digest"] for one in manifests}) == 1
 
 
 def made_by(line: int) -> str:

@@ -1,0 +1,61 @@
+"""Two processes that torchrun starts: what one learns, from FSDP2's parts, with one voice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from commonroot.artifact import load_artifact
+from commonroot.progress import MetricsLog
+from tests.benchmarks.federated.setting import write_tables
+from tests.conftest import build_corpus
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = {
+    "tokens": 12 * 4 * 64,
+    "context": 64,
+    "batch": 4,
+    "optimizer": "adamw",
+    "eval_blocks": 4,
+    "checkpoint_every": 5,
+    "moment_batches": 0,
+    "replay_blocks": 0,
+    "prompts": [],
+    "evaluate": {"points": 2, "point_blocks": 2, "sources": 0, "pairs": 0},
+    "model": {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "intermediate": 64,
+              "vocab": 400},
+    "compute": {"threads": 1, "dtype": "fp32"},
+    "distributed": {"how": "fsdp"},
+}  # fmt: skip
+
+
+def command(run: Path, several: bool) -> "subprocess.CompletedProcess[str]":
+    config = write_tables(run / "config.toml", {"pretrain": TABLE})
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "--"]
+    words = ["commonroot", "pretrain", "--config", str(config), "--run", str(run), "--json"]
+    argv = [sys.executable, "-m", *(launcher if several else []), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    logs = []
+    for several in (False, True):
+        run = tmp_path / str(several)
+        build_corpus(run, range(30))
+        done = command(run, several)
+        assert json.loads(done.stdout)["artifacts"]["base"]["fresh"]
+        base = load_artifact(run / "3-base", "base")
+        assert base.metrics["processes"] == 1 + several
+        logs.append(MetricsLog(base.path / "metrics.jsonl").read())
+    for one, two in zip(*logs, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], abs=1e-4)
+        assert ("heldout_bpb" in one) == ("heldout_bpb" in two)
+        if "heldout_bpb" in one:
+            assert two["heldout_bpb"] == pytest.approx(one["heldout_bpb"], abs=1e-4)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from commonroot.errors import ConfigError
 from federate.lora.adapter import LoraConfig
 from federate.plan import FederateConfig
 from federate.shards.stage import ShardsConfig
@@ -26,8 +27,12 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
     """Lines of the estimate for the run that these sections describe."""
     pretrain: PretrainConfig = sections["pretrain"]
     federate: FederateConfig = sections["federate"]
+    memory, refusal = _what_fits(pretrain, federate.lora) if pretrain.base else ("", "")
+    if refusal:  # measuring would not fit either
+        return [memory, f"too large for this machine: {refusal}"]
     parameters, trained, rate = _measure(pretrain, federate.lora)
     beside = _beside(federate)
+    trains = pretrain.continue_training or not pretrain.base
     local = federate.rounds * federate.cohort * _tokens(federate.local, pretrain.context)
     personal = _tokens(federate.personal, pretrain.context)
     messages = federate.rounds * federate.pacing.goal(federate.cohort)
@@ -42,7 +47,7 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
         f"model: {parameters:,} parameters, {rate:,.0f} tokens/s measured here; {clients} clients",
         f"crawl: at most {sections['gather'].web.max_pages:,} pages, "
         f"{sections['gather'].web.delay_s:g} s between requests to one host",
-        _line("pretrain", pretrain.tokens if not pretrain.base else 0, rate),
+        _line("pretrain", pretrain.tokens if trains else 0, rate),
         _line(
             "federate",
             local * federate.local.passes + personal * federate.personal.passes * clients,
@@ -50,7 +55,7 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
         ),
         _line("compare (its own training)", arms * federate.local.passes, rate),
         _line("evaluation", tests, rate),
-        f"memory: about {(800e6 + parameters * FP32 * 8) / 1e9:.1f} GB",
+        memory or f"memory: about {(800e6 + parameters * FP32 * 8) / 1e9:.1f} GB",
         f"disk in {run}: about {parameters * FP32 * (clients * 2 + 8) / 1e6:,.0f} MB beside the "
         "archive",
         f"bytes in rounds: {up:,.1f} MB up, {down:,.1f} MB down, evaluations apart",
@@ -85,19 +90,40 @@ def _beside(section: FederateConfig) -> int:
     return len(strategy.expected_extra())
 
 
+def _what_fits(section: PretrainConfig, lora: LoraConfig) -> tuple[str, str]:
+    """What an adopted base takes here, and why it is too large ("" if it is not)."""
+    from pretrain.adopt import adopt, settings_of
+    from pretrain.capacity import asked, here, require, say_what_fits
+    from pretrain.model import pick_device
+
+    config = settings_of(adopt(section.base, section.revision).folder)
+    found, free = here(config, section, pick_device(section.compute), lora.rank)
+    rounds = ("LoRA in rounds", found.lora) if lora.rank else ("rounds", found.training)
+    try:
+        for what, size in [*asked(section, found), rounds]:
+            require(what, size, free, found)
+    except ConfigError as error:
+        return say_what_fits(found, free), str(error)
+    return say_what_fits(found, free), ""
+
+
 def _measure(section: PretrainConfig, lora: LoraConfig) -> tuple[int, int, float]:
     """Parameters, those that are trained in rounds, and tokens trained a second."""
     from federate.lora.adapter import attach
+    from pretrain.adopt import adopt
     from pretrain.model import build_model, count, load_model
     from pretrain.speed import tokens_per_second
 
     if section.base:
-        model = load_model(Path(section.base).expanduser())
+        model = load_model(adopt(section.base, section.revision).folder)
     else:
         model = build_model(section.model, section.context, 0, section.seed)
-    rate = tokens_per_second(model, section)
     parameters = trained = count(model)
-    if lora.rank:
+    if lora.rank and section.base:  # all weights might not fit
         attach(model, lora)
+    rate = tokens_per_second(model, section)
+    if lora.rank:
+        if not section.base:
+            attach(model, lora)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return parameters, trained, rate

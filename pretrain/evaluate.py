@@ -16,9 +16,11 @@ from pretrain.train import token_losses
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["EvalSet", "EvaluateConfig", "bits_per_byte", "eval_set", "sample"]
+__all__ = ["EvalSet", "EvaluateConfig", "bits_per_byte", "eval_rows", "eval_set", "sample"]
 
 EVAL_BATCH = 8
+MOST_LOGITS = 2**26
+"""At once, in a batch of several blocks: a quarter of a GB in fp32."""
 
 
 class EvaluateConfig(Section):
@@ -77,8 +79,9 @@ def bits_per_byte(model: "PreTrainedModel", data: EvalSet, compute: Compute) -> 
     training, nats = model.training, 0.0
     model.eval()
     with torch.inference_mode(), autocast(compute, device):
-        for start in range(0, len(data.blocks), EVAL_BATCH):
-            rows = list(range(start, min(start + EVAL_BATCH, len(data.blocks))))
+        together = eval_rows(data.blocks.context, int(model.config.vocab_size))
+        for start in range(0, len(data.blocks), together):
+            rows = list(range(start, min(start + together, len(data.blocks))))
             x_BT, y_BT = data.blocks.at(rows)
             y_BT[y_BT == data.end] = IGNORE  # where a text ends is not part of its bytes
             losses = token_losses(
@@ -87,6 +90,11 @@ def bits_per_byte(model: "PreTrainedModel", data: EvalSet, compute: Compute) -> 
             nats += float(losses)
     model.train(training)
     return nats / math.log(2) / data.bytes
+
+
+def eval_rows(context: int, vocab: int) -> int:
+    """Blocks that are evaluated together: fewer where a vocabulary is large."""
+    return max(1, min(EVAL_BATCH, MOST_LOGITS // (context * vocab)))
 
 
 def sample(

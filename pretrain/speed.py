@@ -12,13 +12,23 @@ if TYPE_CHECKING:
 
     from pretrain.stage import PretrainConfig
 
-__all__ = ["flops_per_token", "peak_flops", "tokens_per_second"]
+__all__ = ["flops_per_token", "outline", "peak_flops", "tokens_per_second"]
 
 SIDES = {"cpu": (768, 1536), "mps": (2048, 4096), "cuda": (4096, 8192)}
 """Square matrices to multiply: large enough to be bound by arithmetic, small enough to be quick."""
 SECONDS_A_SIZE = 0.2
 STEPS = 6
 """Of training that are timed, the first of them for nothing."""
+
+
+def outline(config: "PreTrainedConfig") -> "PreTrainedModel":
+    """The model with the shapes of its weights and nothing in them."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
 
 
 def flops_per_token(config: "PreTrainedConfig", context: int) -> float:
@@ -28,15 +38,11 @@ def flops_per_token(config: "PreTrainedConfig", context: int) -> float:
     both gradients). The whole table of scores counts, as in Chowdhery et al. 2022, PaLM, appendix
     B, https://arxiv.org/abs/2204.02311; looking up an embedding costs nothing, a tied head counts.
     """
-    import torch
     from torch import nn
-    from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
     weights = sum(
         weight.numel()
-        for module in model.modules()
+        for module in outline(config).modules()
         if not isinstance(module, nn.Embedding)
         for weight in module.parameters(recurse=False)
         if weight.ndim == 2

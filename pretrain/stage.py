@@ -12,12 +12,12 @@ from commonroot.artifact import (
     Workspace,
     build_artifact,
     load_artifact,
-    tree_sha256,
     write_atomic,
 )
 from commonroot.config import Section
 from commonroot.progress import MetricsLog, bar
 from commonroot.tracker import KINDS, tracking
+from pretrain.adopt import Adopted, adopt, continued, load, settings_of
 from pretrain.budget import BUDGET
 from pretrain.checkpoint import Progress
 from pretrain.distributed import Distributed, World, join
@@ -40,8 +40,14 @@ class PretrainConfig(Section):
     """[pretrain]"""
 
     base: str = ""
-    """Adopt this transformers checkpoint (folder) instead of training; its provenance is marked
-    as unknown."""
+    """Adopt this transformers checkpoint instead of training from random weights: a folder, or a
+    name on the hub. Any causal language model in safetensors; its provenance is marked."""
+    revision: str = ""
+    """Commit, tag or branch of a base from the hub; empty: its main branch. The commit is kept."""
+    continue_training: bool = False
+    """Train an adopted base on the corpus, for `tokens`, with its own tokenizer and AdamW."""
+    continue_lr: float = Field(1e-4, gt=0)
+    """Peak learning rate of continued training; small models take more (1e-3), large ones less."""
     seed: int = Field(0, ge=0)
     """Seed of the initial weights and of the data order."""
     budget: str = Field("", pattern=BUDGET)
@@ -103,7 +109,8 @@ def run(section: PretrainConfig, run_dir: Path) -> Artifact:
 
 def _lead(section: PretrainConfig, run_dir: Path, world: World) -> Artifact:
     corpus = load_artifact(run_dir / "2-corpus", "corpus")
-    inputs = {"base": tree_sha256(Path(section.base).expanduser())} if section.base else {}
+    adopted = adopt(section.base, section.revision) if section.base else None
+    inputs = {"base": adopted.digest} if adopted else {}
     if section.budget:
         inputs["given"] = given(section)
     return build_artifact(
@@ -111,18 +118,23 @@ def _lead(section: PretrainConfig, run_dir: Path, world: World) -> Artifact:
         "base",
         [corpus],
         section,
-        lambda work: _make(section, corpus, work, world),
+        lambda work: _make(section, corpus, adopted, work, world),
         inputs,
     )
 
 
 def _make(
-    section: PretrainConfig, corpus: Artifact, work: Workspace, world: World
+    section: PretrainConfig,
+    corpus: Artifact,
+    adopted: Adopted | None,
+    work: Workspace,
+    world: World,
 ) -> dict[str, Any]:
+    from pretrain.capacity import check_fit
     from pretrain.corpus import corpus_texts
     from pretrain.evaluate import bits_per_byte, eval_set
     from pretrain.exam import examine, samples
-    from pretrain.model import count, load_model, load_tokenizer, pick_device, save_model
+    from pretrain.model import count, pick_device, save_model
     from pretrain.moments import save_moments
     from pretrain.packing import pack
     from pretrain.replay import save_replay
@@ -130,40 +142,39 @@ def _make(
     from pretrain.scaling import outlook_of
 
     device = pick_device(section.compute)
-    if section.base:
-        folder = Path(section.base).expanduser()
-        model, tokenizer = load_model(folder, device), load_tokenizer(folder)
-        data, tokens = None, 0
+    texts = corpus_texts(corpus, "train")
+    if adopted:
+        section = continued(section)
+        check_fit(settings_of(adopted.folder), section, device)
+        model, tokenizer = load(adopted, section.context, device)
     else:
-        texts = corpus_texts(corpus, "train")
         section = settle(section, sum(len(text.encode()) for text in texts), work)
         model, tokenizer = _fresh(section, texts)
-        data, tokens = pack(tokenizer, texts, section.context), section.tokens
         model = model.to(device)  # type: ignore[arg-type]
+    data, trains = pack(tokenizer, texts, section.context), not adopted or section.continue_training
     heldout_texts = corpus_texts(corpus, "heldout")
     heldout = eval_set(tokenizer, heldout_texts, section.context, section.eval_blocks)
     before = bits_per_byte(model, heldout, section.compute)
     log = MetricsLog(work.path / "metrics.jsonl")
     progress = Progress()
-    if data is not None:
+    if trains:
         points = eval_set(tokenizer, heldout_texts, section.context, section.evaluate.point_blocks)
         progress = _train(section, model, data, points, log, work, world)
     bpb = bits_per_byte(model, heldout, section.compute)
     save_model(model, tokenizer, work.path)
-    public = data or pack(tokenizer, corpus_texts(corpus, "train"), section.context)
     if section.replay_blocks:
-        save_replay(public, section.replay_blocks, section.seed, work.path)
+        save_replay(data, section.replay_blocks, section.seed, work.path)
     if section.moment_batches:
         save_moments(
-            model, public, section.batch, section.moment_batches, section.compute, work.path
+            model, data, section.batch, section.moment_batches, section.compute, work.path
         )
     said = samples(model, tokenizer, section.prompts, work.path)
     metrics = {
-        "provenance": "adopted: unknown" if section.base else "trained on the parent corpus only",
+        "provenance": adopted.provenance if adopted else "trained on the parent corpus only",
         "parameters": count(model),
-        "tokens": tokens,
+        "tokens": section.tokens if trains else 0,
         "shape": section.model.model_dump(),
-        "corpus_tokens": len(data.stream_N) if data else 0,
+        "corpus_tokens": len(data.stream_N),
         "bytes_per_token": round(heldout.bytes / max(1, len(heldout.blocks.stream_N)), 3),
         "processes": world.size,
         "batches_left_out": len(progress.skipped),

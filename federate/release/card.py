@@ -76,6 +76,8 @@ def _summary(section: "ReleaseConfig", stages: Stages) -> str:
     origin = f"from random weights on {base['tokens']:,} tokens of public web text"
     if adopted(stages):
         origin = f"out of an adopted checkpoint{name}, whose own training data is not known here"
+        if base["tokens"]:
+            origin += f", trained further on {base['tokens']:,} tokens of public web text"
     facts = (
         f"A language model of {base['parameters']:,} parameters. It was grown {origin}, and then "
         f"fine-tuned by federated learning over {rounds['clients']} clients, whose texts stayed "
@@ -121,7 +123,7 @@ def _data(section: "ReleaseConfig", stages: Stages, licences: Mapping[str, int])
     corpus, base = stages["corpus"].metrics, stages["base"].metrics
     rounds = stages["federated"].metrics
     use = f"{base['corpus_tokens']:,} training tokens, {base['tokens']:,} seen"
-    if adopted(stages):
+    if adopted(stages) and not base["tokens"]:
         use = "measured on, not trained on"
     names = sorted(json.loads((stages["federated"].path / "clients.json").read_text("utf-8")))
     named = f" Clients: {', '.join(names)}." if section.client_names else ""
@@ -187,9 +189,9 @@ def _aggregation(config: Mapping[str, Any]) -> str:
 
 
 def _root(stages: Stages) -> str:
-    if adopted(stages):
-        return "none: the base was adopted"
     config = stages["base"].config
+    if adopted(stages) and not config["continue_training"]:
+        return "none: the base was adopted"
     return (
         f"AdamW, peak learning rate {config['lr']:g}, {config['batch']} x {config['context']} "
         f"tokens a step, {config['warmup']} steps of warm-up, decay over the last "

@@ -45,7 +45,7 @@ MODEL_FILES = (
 )
 LOADER_TRACES = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
 """How and from where this machine loaded a model: transformers writes it into what it saves."""
-OWN_BUSINESS = ("contact", "connect", "base")
+OWN_BUSINESS = ("contact", "connect", "base", "mixture")
 """Config keys that say who or where the operator is, or where a file lay."""
 
 

@@ -108,13 +108,13 @@ def _prepare(
 ) -> _Run:
     import torch
 
-    from pretrain.train import gradients, pick_optimizer, token_losses
+    from pretrain.train import gradients, pick_optimizer, stock_losses, token_losses
 
     if section.batch < world.size:
         raise ConfigError(f"pretrain.batch must be at least {world.size}, one block a process")
     how = section.distributed.how
     parted = spread(model, how, world)
-    losses = torch.compile(token_losses) if section.compute.compile else token_losses
+    losses = torch.compile(stock_losses) if section.compute.compile else token_losses
     gradient = (
         sharing(parted, how, losses, world) if world.size > 1 else partial(gradients, losses=losses)
     )

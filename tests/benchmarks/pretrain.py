@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks.pretraining import processes, repeat, resume, speed, steady
+from tests.benchmarks.pretraining import processes, quality, repeat, resume, speed, steady
 from tests.benchmarks.record import Result
 
 Line = Callable[[Result, Path, bool], None]
 LINES: dict[str, Line] = {
     "1": speed.line_1,
+    "2": quality.line_2,
     "3": resume.line_3,
     "4": processes.line_4,
     "5": repeat.line_5,

@@ -1,6 +1,7 @@
 """Hugging Face's Trainer on the same blocks."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,15 @@ class Packed(Dataset[dict[str, torch.Tensor]]):
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
         self.seconds: list[float] = []
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.began = time.perf_counter()
+        self.began = self.clock()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.seconds.append(time.perf_counter() - self.began)
+        self.seconds.append(self.clock() - self.began)
 
 
 def hf_trainer(
@@ -45,6 +47,7 @@ def hf_trainer(
     bf16: bool,
     lr: float = 1e-4,
     schedule: str = "constant",
+    clock: Callable[[], float] = time.perf_counter,
     **changes: Any,
 ) -> list[float]:
     """Train `model` with Trainer's own AdamW; seconds of every step.
@@ -52,7 +55,7 @@ def hf_trainer(
     It attends with torch's fused kernel, as a model of transformers does by default.
     """
     model.set_attn_implementation("sdpa")
-    clock = _Clock()
+    watch = _Clock(clock)
     arguments = TrainingArguments(
         output_dir=str(work / "trainer"),
         per_device_train_batch_size=batch,
@@ -68,5 +71,5 @@ def hf_trainer(
         disable_tqdm=True,
         **changes,
     )
-    Trainer(model=model, args=arguments, train_dataset=data, callbacks=[clock]).train()
-    return clock.seconds
+    Trainer(model=model, args=arguments, train_dataset=data, callbacks=[watch]).train()
+    return watch.seconds

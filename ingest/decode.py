@@ -10,7 +10,7 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-CHARSET = re.compile(rb"charset\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
+CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
 LATIN = {"iso-8859-1", "latin-1", "latin1", "us-ascii", "ascii", "iso8859-1"}
 
 
@@ -23,7 +23,7 @@ def decode(body: bytes, content_type: str = "") -> str:
     for bom, name in BOMS:
         if body.startswith(bom):
             return body[len(bom):].decode(name, "replace")
-    declared = _declared(content_type.encode()) or _declared(body[:2048])
+    declared = _declared(content_type) or _known(_in_the_page(body[:2048]))
     if not (declared or "").startswith("utf-16"):
         try:
             return body.decode("utf-8")
@@ -37,17 +37,26 @@ def decode(body: bytes, content_type: str = "") -> str:
         return body.decode("cp1252", "replace")
 
 
-def _declared(text: bytes) -> str | None:
-    found = CHARSET.search(text)
-    if not found:
-        return None
+def _declared(content_type: str) -> str | None:
+    found = CHARSET.search(content_type)
+    return _known(found.group(1)) if found else None
+
+
+def _in_the_page(head: bytes) -> str | None:
+    """What an XML declaration or a meta element says."""
+    from bs4.dammit import EncodingDetector
+
+    return EncodingDetector.find_declared_encoding(
+        head, is_html=True, search_entire_document=True
+    )
+
+
+def _known(name: str | None) -> str | None:
+    """Python's name of a character set, if it is one."""
     try:
-        name = codecs.lookup(found.group(1).decode("ascii")).name
-    except (LookupError, UnicodeDecodeError):
-        return None
-    # Python also knows codecs that are no character sets, such as zlib or rot13.
-    try:
-        b"a".decode(name, "replace")
+        known = codecs.lookup(name or "").name
+        # Python also knows codecs that are no character sets, such as zlib or rot13.
+        b"a".decode(known, "replace")
     except (LookupError, ValueError):
         return None
-    return name
+    return known

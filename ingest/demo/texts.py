@@ -148,5 +148,12 @@ def _flatten(value: Any, label: str = "") -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    spaced = re.sub(r"<br\s*/?>|</p>", " ", text)
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", spaced)).split())
+    """A field that may hold a piece of HTML, as text."""
+    if "<" not in text:
+        return " ".join(html.unescape(text).split())
+    from bs4 import BeautifulSoup
+
+    soup = BeautifulSoup(text, "lxml")
+    for mark in soup.find_all(["br", "p"]):
+        mark.append(" ")
+    return " ".join(soup.get_text().split())

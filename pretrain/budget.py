@@ -1,9 +1,10 @@
 """The dial: how long, how many tokens or how large -> everything else of a training run.
 
-A run's loss is predicted as E + A / N^a + B / D^b (N parameters, D training tokens; Hoffmann et al.
-2022, https://arxiv.org/abs/2203.15556), where a token that is seen again counts less each time
-(Muennighoff et al. 2023, https://arxiv.org/abs/2305.16264). The constants are those of a grid of
-small runs (docs/decisions.md); how many tokens a second a size trains is measured before it starts.
+A run's loss is predicted as E + A / N^a + B / D^b (N million parameters, D megabytes of training
+text; Hoffmann et al. 2022, https://arxiv.org/abs/2203.15556), where text that is seen again counts
+less each time (Muennighoff et al. 2023, https://arxiv.org/abs/2305.16264). The constants are those
+of a grid of small runs (docs/decisions.md); how many tokens a second a size trains is measured
+before it starts.
 """
 
 import math
@@ -20,6 +21,7 @@ __all__ = [
     "Choice",
     "bytes_per_token",
     "choose",
+    "flops_of",
     "ladder",
     "parameters_of",
     "parse_budget",
@@ -29,13 +31,14 @@ __all__ = [
 BUDGET = r"^$|^\d+(\.\d+)? ?(s|min|h)$|^\d+(\.\d+)?[kMG]? (tokens|parameters)$"
 SECONDS = {"s": 1, "min": 60, "h": 3600}
 THOUSANDS = {"k": 10**3, "M": 10**6, "G": 10**9, "": 1}
-E, A, ALPHA, B, BETA = 0.90, 9.0, 0.27, 65.0, 0.36
+E, A, ALPHA, B, BETA = 0.806, 0.246, 0.434, 0.887, 0.510
 """Of bits per byte: fitted to the grid in docs/decisions.md."""
 RUNGS = (
     *((2, 3), (3, 4), (4, 4), (5, 5), (6, 6), (8, 6)),
     *((10, 7), (12, 8), (16, 10), (20, 12), (24, 12)),
 )
 """Heads of 32 and layers."""
+VOCABULARIES = (2048, 4096, 8192)
 HALF_LIFE = 15.4
 """Epochs after which what repetition adds is nearly used up (Muennighoff et al., R*)."""
 MOST_EPOCHS = 16
@@ -82,25 +85,22 @@ def parse_budget(text: str) -> Budget:
 
 
 def ladder(vocab: int | None = None) -> list[ModelShape]:
-    """Shapes from 0.2M to 100M parameters, each about 1.5 times the one before.
+    """Shapes from 0.2M to 100M parameters, each width about 1.3 times the one before.
 
-    Wider models get more layers and, unless `vocab` is given, a larger vocabulary.
+    Every width comes with each of `VOCABULARIES`, or with `vocab` alone.
     """
-    rungs = []
-    for heads, layers in RUNGS:
-        hidden = 32 * heads
-        words = vocab or (2048 if hidden < 192 else 4096 if hidden < 384 else 8192)
-        rungs.append(
-            ModelShape(
-                hidden=hidden,
-                layers=layers,
-                heads=heads,
-                kv_heads=heads // 2 if heads % 2 == 0 else heads,
-                intermediate=3 * hidden,
-                vocab=words,
-            )
+    return [
+        ModelShape(
+            hidden=32 * heads,
+            layers=layers,
+            heads=heads,
+            kv_heads=heads // 2 if heads % 2 == 0 else heads,
+            intermediate=96 * heads,
+            vocab=words,
         )
-    return rungs
+        for heads, layers in RUNGS
+        for words in ((vocab,) if vocab else VOCABULARIES)
+    ]
 
 
 def bytes_per_token(vocab: int) -> float:
@@ -116,36 +116,43 @@ def parameters_of(shape: ModelShape) -> int:
     return shape.vocab * shape.hidden + shape.layers * (attention + mlp)
 
 
-def predicted_bpb(parameters: int, tokens: int, corpus_tokens: int) -> float:
-    """Held-out bpb of a model trained on `tokens`, drawn from a corpus of `corpus_tokens`."""
-    fresh = min(tokens, corpus_tokens)
-    again = tokens / fresh - 1 if fresh else 0.0
+def flops_of(shape: ModelShape, context: int) -> float:
+    """What pretrain.speed.flops_per_token counts, without building the model."""
+    attention = 4 * shape.layers * shape.hidden * context
+    return float(3 * (2 * parameters_of(shape) + attention))
+
+
+def predicted_bpb(parameters: int, text: float, corpus: float) -> float:
+    """Held-out bpb after training on `text` bytes, drawn from a corpus of `corpus` bytes."""
+    fresh = min(text, corpus)
+    again = text / fresh - 1
     worth = fresh * (1 + HALF_LIFE * (1 - math.exp(-again / HALF_LIFE)))
-    return float(E + A / parameters**ALPHA + B / max(worth, 1.0) ** BETA)
+    return float(E + A / (parameters / 1e6) ** ALPHA + B / (worth / 1e6) ** BETA)
 
 
 def choose(
     budget: Budget,
     shapes: Iterable[ModelShape],
-    corpus_tokens: Callable[[ModelShape], int],
+    corpus: int,
     tokens_per_second: Callable[[ModelShape], float],
 ) -> list[Choice]:
-    """Every shape with the tokens that the budget buys it, the best one first."""
-    choices = [
-        _choice(budget, shape, corpus_tokens(shape), tokens_per_second(shape)) for shape in shapes
-    ]
+    """Every shape with the tokens that the budget buys it, the best one first.
+
+    `corpus`: bytes of training text.
+    """
+    choices = [_choice(budget, shape, corpus, tokens_per_second(shape)) for shape in shapes]
     if budget.seconds is not None:
         return sorted(choices, key=lambda one: one.bpb)
     wanted = budget.parameters or budget.tokens / TOKENS_A_PARAMETER  # type: ignore[operator]
     return sorted(choices, key=lambda one: abs(math.log(one.parameters / wanted)))
 
 
-def _choice(budget: Budget, shape: ModelShape, corpus_tokens: int, rate: float) -> Choice:
-    parameters = parameters_of(shape)
+def _choice(budget: Budget, shape: ModelShape, corpus: int, rate: float) -> Choice:
+    parameters, each = parameters_of(shape), bytes_per_token(shape.vocab)
     if budget.seconds is not None:
         tokens = int(budget.seconds * rate)
     else:
         tokens = budget.tokens or int(parameters * TOKENS_A_PARAMETER)
-    tokens = min(tokens, MOST_EPOCHS * corpus_tokens)
-    bpb = predicted_bpb(parameters, tokens, corpus_tokens)
-    return Choice(shape, parameters, tokens, tokens / corpus_tokens, bpb, tokens / rate)
+    tokens = max(1, min(tokens, int(MOST_EPOCHS * corpus / each)))
+    bpb = predicted_bpb(parameters, tokens * each, corpus)
+    return Choice(shape, parameters, tokens, tokens * each / corpus, bpb, tokens / rate)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from commonroot.artifact import Workspace, write_atomic
 from commonroot.errors import ConfigError
 from commonroot.progress import say
-from pretrain.budget import Choice, bytes_per_token, choose, ladder, parse_budget
+from pretrain.budget import Choice, choose, flops_of, ladder, parse_budget
 from pretrain.model import ModelShape
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def considered(section: "PretrainConfig", corpus_bytes: int) -> list[Choice]:
     return choose(
         parse_budget(section.budget),
         shapes,
-        lambda shape: max(1, round(corpus_bytes / bytes_per_token(shape.vocab))),
+        corpus_bytes,
         lambda shape: 1 / seconds[shape],
     )
 
@@ -78,16 +78,16 @@ def _seconds_per_token(
 ) -> dict[ModelShape, float]:
     """Measured for two sizes; for the others along a line over their FLOP."""
     from pretrain.model import build_model
-    from pretrain.speed import flops_per_token, tokens_per_second
-
-    def model(shape: ModelShape):  # type: ignore[no-untyped-def]
-        return build_model(shape, section.context, 0, section.seed)
+    from pretrain.speed import tokens_per_second
 
     ends = [shapes[0]] if len(shapes) == 1 else [shapes[len(shapes) // 6], shapes[len(shapes) // 2]]
-    known = {shape: 1 / tokens_per_second(model(shape), section) for shape in ends}
+    known: dict[ModelShape, float] = {}
+    for shape in ends:
+        model = build_model(shape, section.context, 0, section.seed)
+        known[shape] = 1 / tokens_per_second(model, section)
     if len(shapes) == 1:
         return known
-    flops = {shape: flops_per_token(model(shape).config, section.context) for shape in shapes}
+    flops = {shape: flops_of(shape, section.context) for shape in shapes}
     (low, high), (few, many) = [flops[end] for end in ends], [known[end] for end in ends]
     slope = max((many - few) / (high - low), 0.0)
     return {shape: max(few + slope * (flops[shape] - low), few / 4) for shape in shapes}

@@ -61,7 +61,7 @@ class PretrainConfig(Section):
     """Blocks an optimizer step."""
     optimizer: str = Field("muon", pattern="^(muon|adamw)$")
     """muon: for the matrices between embedding and head, AdamW for the rest; adamw: for all."""
-    lr: float = Field(8e-3, gt=0)
+    lr: float = Field(1.6e-2, gt=0)
     """Peak learning rate of AdamW."""
     matrix_lr: float = Field(1e-2, gt=0)
     """Peak learning rate of Muon: the share of an update's own size that is taken."""

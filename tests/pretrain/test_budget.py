@@ -8,6 +8,7 @@ from pretrain.budget import (
     MOST_EPOCHS,
     Budget,
     choose,
+    flops_of,
     ladder,
     parameters_of,
     parse_budget,
@@ -15,14 +16,15 @@ from pretrain.budget import (
 )
 from pretrain.model import ModelShape, build_model, count
 from pretrain.settle import considered
+from pretrain.speed import flops_per_token
 from pretrain.stage import PretrainConfig
 
 
-def best(text: str, corpus_tokens: int = 10**9, flops_per_second: float = 2e11):  # type: ignore[no-untyped-def]
+def best(text: str, corpus: int = 10**10, flops_per_second: float = 2e11):  # type: ignore[no-untyped-def]
     return choose(
         parse_budget(text),
         ladder(),
-        lambda _: corpus_tokens,
+        corpus,
         lambda shape: flops_per_second / (6 * parameters_of(shape)),
     )[0]
 
@@ -60,8 +62,9 @@ def test_more_time_or_a_faster_machine_buys_more() -> None:
 
 
 def test_a_small_corpus_is_not_read_for_ever() -> None:
-    choice = best("24h", corpus_tokens=100_000)
-    assert choice.tokens <= MOST_EPOCHS * 100_000
+    choice = best("24h", corpus=300_000)
+    assert choice.epochs <= MOST_EPOCHS
+    assert choice.tokens < 16 * 150_000
     assert predicted_bpb(10**6, 10**6, 10**5) > predicted_bpb(10**6, 10**6, 10**6)
     assert predicted_bpb(10**6, 10**6, 10**5) < predicted_bpb(10**6, 10**5, 10**5)
 
@@ -74,6 +77,12 @@ def test_tokens_and_parameters_are_taken_at_their_word() -> None:
 def test_parameters_are_counted_as_torch_counts_them() -> None:
     for shape in ladder()[:4]:
         assert parameters_of(shape) == pytest.approx(count(build_model(shape, 64, 0, 0)), rel=0.01)
+
+
+def test_their_cost_is_that_of_the_model() -> None:
+    shape = ladder()[3]
+    config = build_model(shape, 64, 0, 0).config
+    assert flops_of(shape, 64) == pytest.approx(flops_per_token(config, 64), rel=0.001)
 
 
 def test_what_a_user_gives_stays() -> None:
@@ -89,5 +98,5 @@ def test_what_a_user_gives_stays() -> None:
 def test_a_vocabulary_alone_leaves_the_size_to_the_budget() -> None:
     section = PretrainConfig(budget="1M tokens", context=32, batch=1, model=ModelShape(vocab=500))
     choices = considered(section, 10**6)
-    assert len(choices) == len(ladder())
+    assert len(choices) == len(ladder(500))
     assert {choice.shape.vocab for choice in choices} == {500}

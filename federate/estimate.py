@@ -4,6 +4,7 @@ Tokens a second are measured here and now on the configured model, for a few sec
 arithmetic. Crawling time follows from politeness, not from the machine.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from commonroot.errors import ConfigError
 from federate.lora.adapter import LoraConfig
 from federate.plan import FederateConfig
 from federate.shards.stage import ShardsConfig
+from pretrain.settle import considered, describe
 from pretrain.stage import PretrainConfig
 
 __all__ = ["estimate"]
@@ -19,6 +21,8 @@ __all__ = ["estimate"]
 FP32 = 4
 FORWARD_SHARE = 1 / 3
 """Cost of evaluating a token relative to training on it."""
+CORPUS = 20_000_000
+"""Bytes, where there is no corpus yet."""
 CLIENTS_OF_A_TABLE = 43
 """Assumed where only reading a table would tell; the demo's number."""
 
@@ -30,6 +34,7 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
     memory, refusal = _what_fits(pretrain, federate.lora) if pretrain.base else ("", "")
     if refusal:  # measuring would not fit either
         return [memory, f"too large for this machine: {refusal}"]
+    pretrain, dial = _dialled(pretrain, run)
     parameters, trained, rate = _measure(pretrain, federate.lora)
     beside = _beside(federate)
     trains = pretrain.continue_training or not pretrain.base
@@ -44,6 +49,7 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
     arms = local * (3 if sections["compare"].matched_updates else 2) + personal * clients
     tests = clients * federate.test_blocks * pretrain.context * (4 + 12) * FORWARD_SHARE
     return [
+        *dial,
         f"model: {parameters:,} parameters, {rate:,.0f} tokens/s measured here; {clients} clients",
         f"crawl: at most {sections['gather'].web.max_pages:,} pages, "
         f"{sections['gather'].web.delay_s:g} s between requests to one host",
@@ -60,6 +66,28 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
         "archive",
         f"bytes in rounds: {up:,.1f} MB up, {down:,.1f} MB down, evaluations apart",
     ]
+
+
+def _dialled(section: PretrainConfig, run: Path) -> tuple[PretrainConfig, list[str]]:
+    """The section with what its budget buys, and lines that say so beside the next best."""
+    if not section.budget or section.base:
+        return section, []
+    manifest = run / "2-corpus" / "manifest.json"
+    known = json.loads(manifest.read_text("utf-8"))["metrics"] if manifest.exists() else {}
+    corpus = int(known.get("train_bytes", CORPUS))
+    best, *others = considered(section, corpus)
+    settled = section.model_copy(update={"tokens": best.tokens, "model": best.shape})
+    lines = [
+        f"budget: {section.budget} buys {describe(settled)} of a corpus of {corpus / 1e6:.1f} MB"
+        f"{'' if known else ' (assumed: none yet)'}, {best.epochs:.1f} times over; "
+        f"about {best.bpb:.2f} bpb on English prose"
+    ]
+    for other in others[:2]:
+        lines.append(
+            f"next best: {other.parameters / 1e6:.1f}M parameters, {other.tokens:,} tokens, "
+            f"about {other.bpb:.2f} bpb"
+        )
+    return settled, lines
 
 
 def _line(what: str, tokens: float, rate: float) -> str:

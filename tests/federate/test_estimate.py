@@ -12,6 +12,7 @@ from federate.comparison.stage import CompareConfig
 from federate.plan import FederateConfig
 from federate.shards.stage import ShardsConfig
 from ingest.gather import GatherConfig
+from pretrain.stage import PretrainConfig
 from tests.conftest import tiny_pretrain
 
 Lines = Callable[..., dict[str, str]]
@@ -57,3 +58,13 @@ def test_bytes_count_what_the_strategy_sends_beside_the_delta(lines: Lines) -> N
     assert "3.2 MB up, 3.2 MB down" in lines(strategy="scaffold")["bytes"]
     assert "4.8 MB up, 4.8 MB down" in lines(strategy="local-adam")["bytes"]
     assert "0.2 MB up" in lines(up={"bits": 4})["bytes"]
+
+
+def test_a_budget_is_told_with_what_it_buys(tmp_path: Path) -> None:
+    section = PretrainConfig(budget="300k tokens", context=32, batch=1)
+    settled, lines = module._dialled(section, tmp_path)
+    assert settled.tokens == 300_000
+    assert "300k tokens buys" in lines[0]
+    assert "assumed" in lines[0]
+    assert lines[1].startswith("next best")
+    assert module._dialled(PretrainConfig(), tmp_path) == (PretrainConfig(), [])

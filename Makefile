@@ -116,7 +116,12 @@ test-fast: setup  ## the tests that need seconds
 bench: setup  ## [PAGES=folder] measured, not asserted: writes tests/benchmarks/results/
 	$(PY) -m pip install --quiet --no-deps -r requirements-bench.txt
 	$(PY) -m tests.benchmarks.spine --json
+	$(PY) -m tests.benchmarks.crawling --json $(if $(PAGES),--data $(PAGES)/..)
+	$(PY) -m tests.benchmarks.proxies --json
+	$(PY) -m tests.benchmarks.fetching --json
 	$(PY) -m tests.benchmarks.cleaning --json
+	$(PY) -m tests.benchmarks.pii --json
+	$(PY) -m tests.benchmarks.scale_out --json
 	$(PY) -m tests.benchmarks.pretrain --json
 	$(PY) -m tests.benchmarks.federate --json
 	$(PY) -m tests.benchmarks.hostile --json

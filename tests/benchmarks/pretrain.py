@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks.pretraining import processes, quality, repeat, resume, speed, steady
+from tests.benchmarks.pretraining import dial, processes, quality, repeat, resume, speed, steady
 from tests.benchmarks.record import Result
 
 Line = Callable[[Result, Path, bool], None]
@@ -19,6 +19,8 @@ LINES: dict[str, Line] = {
     "3": resume.line_3,
     "4": processes.line_4,
     "5": repeat.line_5,
+    "6": dial.line_6,
+    "7": dial.line_7,
     "8": steady.line_8,
 }
 

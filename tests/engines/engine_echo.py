@@ -77,7 +77,7 @@ def rounds(grid: Any, count: int = 2, nodes: int = 0, **config: Any) -> dict[str
             else:
                 valid.append(reply.content["arrays"]["w"].numpy())
         if not valid:
-            raise RuntimeError("no valid reply in this round")
+            raise RuntimeError(f"no valid reply in this round: {refused}")
         weights = np.sort(np.stack(valid), 0).mean(0).astype(np.float32)
     return {"clients": sorted(names), "weights": weights.tolist(), "refused": refused}
 

@@ -31,7 +31,7 @@ def make(bench: Workbench, texts: tuple[Blocks, EvalSet]) -> Make:
     return make
 
 
-@pytest.mark.parametrize(("method", "lr"), [("finetune", 3e-2), ("dual", 2e-2)])
+@pytest.mark.parametrize(("method", "lr"), [("finetune", 6e-3), ("dual", 2e-2)])
 def test_what_is_kept_is_the_best_share_of_what_training_changed(
     method: str, lr: float, make: Make, bench: Workbench, texts: tuple[Blocks, EvalSet]
 ) -> None:

@@ -98,10 +98,14 @@ def outlook(
     )
 
 
-def outlook_of(log: Sequence[Mapping[str, Any]], step_tokens: int) -> dict[str, Any] | None:
+def outlook_of(
+    log: Sequence[Mapping[str, Any]], step_tokens: int, whole: float
+) -> dict[str, Any] | None:
     """`outlook` of the records that hold `heldout_bpb`, the last one being the run's end.
 
-    With the points themselves: `points` lists (tokens, bpb).
+    Points are measured on few blocks, so all are moved by what the last one is away from `whole`,
+    the final bpb on all of the held-out text. With the points themselves: `points` lists (tokens,
+    bpb).
     """
     seen = [
         ((record["step"] + 1) * step_tokens, record["heldout_bpb"])
@@ -110,6 +114,8 @@ def outlook_of(log: Sequence[Mapping[str, Any]], step_tokens: int) -> dict[str, 
     ]
     if len(seen) <= FEWEST:
         return None
+    moved = whole - seen[-1][1]
+    seen = [(tokens, bpb + moved) for tokens, bpb in seen]
     *steady, (total, final) = seen
     tokens, bpb = [one for one, _ in steady], [one for _, one in steady]
     found = outlook(tokens, bpb, total, final)

@@ -180,7 +180,7 @@ def _make(
         "batches_left_out": len(progress.skipped),
         "public_bpb_at_start": before,
         "public_bpb": bpb,
-        "outlook": outlook_of(log.read(), section.batch * section.context),
+        "outlook": outlook_of(log.read(), section.batch * section.context, bpb),
         **examine(
             model, tokenizer, corpus, section.context, section.evaluate, section.compute, work.path
         ),

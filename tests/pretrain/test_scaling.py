@@ -39,6 +39,16 @@ def test_points_lie_in_the_constant_part_and_at_the_end() -> None:
 
 def test_too_few_points_give_no_line() -> None:
     log = [{"step": step, "heldout_bpb": 3 - step / 10} for step in range(5)]
-    assert outlook_of(log, 64) is None
-    assert outlook_of([{"step": 0, "loss": 1.0}], 64) is None
+    assert outlook_of(log, 64, 2.0) is None
+    assert outlook_of([{"step": 0, "loss": 1.0}], 64, 2.0) is None
     assert outlook([1, 2, 3, 4], [4, 3, 2, 1], 5, 1) is None
+
+
+def test_points_on_few_blocks_are_moved_to_the_whole_of_the_text() -> None:
+    log = [{"step": n, "heldout_bpb": 1 + 5 * (n + 1) ** -0.4} for n in range(0, 80, 9)]
+    found = outlook_of(log, 64, whole=3.0)
+    assert found is not None
+    assert found["points"][-1] == (pytest.approx(73 * 64), pytest.approx(3.0))
+    few = outlook_of(log, 64, whole=log[-1]["heldout_bpb"])
+    assert few is not None
+    assert found["bpb"] - few["bpb"] == pytest.approx(3.0 - log[-1]["heldout_bpb"], abs=1e-6)

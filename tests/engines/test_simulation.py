@@ -15,7 +15,7 @@ def test_ray_gives_what_the_process_itself_gives(
     tmp_path: Path, app: Path, make_plan: Callable[..., Path]
 ) -> None:
     silos = {f"silo {number}": EchoSilo(number) for number in range(3)}
-    simulation.run(make_plan(count=2, refuse=[0], crash=[1]), silos, tmp_path / "logs", app)
+    simulation.run(make_plan(count=2, nodes=3, refuse=[0], crash=[1]), silos, tmp_path / "logs", app)
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["clients"] == ["client-0", "client-1", "client-2"]
     here = []
@@ -31,7 +31,7 @@ def test_a_crash_inside_the_app_is_an_engine_error(
 ) -> None:
     silos = {"a": EchoSilo(0), "b": EchoSilo(1)}
     with pytest.raises(EngineError, match="finished:failed: RuntimeError: no valid reply"):
-        simulation.run(make_plan(crash=[0, 1]), silos, tmp_path / "logs", app)
+        simulation.run(make_plan(nodes=2, crash=[0, 1]), silos, tmp_path / "logs", app)
     assert "no valid reply" in capfd.readouterr().err  # the app's log reaches the terminal
     assert not (tmp_path / "out.json").exists()
 

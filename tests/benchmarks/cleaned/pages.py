@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from ingest import gather
@@ -59,7 +60,7 @@ def _unpack(package: str, folder: Path) -> None:
     packed = folder / ".packed"
     packed.mkdir(parents=True, exist_ok=True)
     try:
-        subprocess.run(["apt-get", "download", package], cwd=packed, check=True)
+        subprocess.run(["apt-get", "-q", "download", package], cwd=packed, check=True, stdout=sys.stderr)
         (file,) = packed.glob(f"{package}_*.deb")
         subprocess.run(["dpkg-deb", "-x", file, folder / package], check=True)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:

@@ -15,7 +15,8 @@ def test_ray_gives_what_the_process_itself_gives(
     tmp_path: Path, app: Path, make_plan: Callable[..., Path]
 ) -> None:
     silos = {f"silo {number}": EchoSilo(number) for number in range(3)}
-    simulation.run(make_plan(count=2, nodes=3, refuse=[0], crash=[1]), silos, tmp_path / "logs", app)
+    plan = make_plan(count=2, nodes=3, refuse=[0], crash=[1])
+    simulation.run(plan, silos, tmp_path / "logs", app)
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["clients"] == ["client-0", "client-1", "client-2"]
     here = []

@@ -60,7 +60,8 @@ def _unpack(package: str, folder: Path) -> None:
     packed = folder / ".packed"
     packed.mkdir(parents=True, exist_ok=True)
     try:
-        subprocess.run(["apt-get", "-q", "download", package], cwd=packed, check=True, stdout=sys.stderr)
+        fetch = ["apt-get", "-q", "download", package]
+        subprocess.run(fetch, cwd=packed, check=True, stdout=sys.stderr)
         (file,) = packed.glob(f"{package}_*.deb")
         subprocess.run(["dpkg-deb", "-x", file, folder / package], check=True)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:

@@ -110,7 +110,7 @@ def token_losses(
 
     By pretrain.fused where it does the same faster.
     """
-    from pretrain.fused import can_fuse, fused_losses
+    from pretrain.fused.losses import can_fuse, fused_losses
 
     return fused_losses(model, x_BT, y_BT, IGNORE) if can_fuse(model) else stock_losses(
         model, x_BT, y_BT

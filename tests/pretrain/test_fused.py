@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pretrain.fused import QUERIES, can_fuse, fused_losses
+from pretrain.fused.heads import QUERIES
+from pretrain.fused.losses import can_fuse, fused_losses
 from pretrain.model import ModelShape, build_model
 from pretrain.packing import IGNORE
 from pretrain.train import stock_losses, token_losses

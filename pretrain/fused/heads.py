@@ -1,0 +1,155 @@
+"""Query and key heads: normed and rotated as two long halves, and laid out for attention."""
+
+import torch
+
+from pretrain.fused.frame import Frame, Tensor
+
+__all__ = [
+    "QUERIES",
+    "blocks",
+    "by_block",
+    "by_token",
+    "halves_of",
+    "head_scales",
+    "lay_out",
+    "turn",
+    "turn_back",
+    "whole",
+]
+
+QUERIES = 64
+"""Queries that share a block of keys: of the keys to their right they see none."""
+
+
+def halves_of(q_proj: Tensor, k_proj: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    """Rows for the first halves of all query and key heads, and for the second ones.
+
+    Rotations mix halves: side by side they are two long rows and not many short ones.
+    """
+    by_half = torch.cat([q_proj, k_proj]).view(frame.H + frame.G, 2, frame.D // 2, -1)
+    return by_half[:, 0].flatten(0, 1), by_half[:, 1].flatten(0, 1)
+
+
+def whole(first: Tensor, second: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    """Undo `halves_of`."""
+    by_half = [half.view(frame.H + frame.G, frame.D // 2, -1) for half in (first, second)]
+    rows = torch.stack(by_half, 1).flatten(0, 2)
+    return rows[: frame.H * frame.D], rows[frame.H * frame.D :]
+
+
+def head_scales(q_norm: Tensor, k_norm: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    """Weights of the norms of queries and keys, laid out as `halves_of`."""
+    by_half = [norm.view(2, frame.D // 2) for norm in (q_norm, k_norm)]
+    heads = (frame.H, frame.G)
+    first, second = (
+        torch.cat([norm[half].repeat(n) for norm, n in zip(by_half, heads, strict=True)])
+        for half in (0, 1)
+    )
+    return first, second
+
+
+def turn(
+    first_NA: Tensor, second_NA: Tensor, scales: tuple[Tensor, Tensor] | None, frame: Frame
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, ...]]:
+    """Norm of each head (where it has one) and rotation; and what the way back needs."""
+    one, two = first_NA.float(), second_NA.float()
+    kept: tuple[Tensor, ...] = ()
+    if scales is not None:
+        squares = torch.addcmul(one * one, two, two)
+        factor = _by_head(squares, frame).sum(-1, keepdim=True).div_(frame.D).add_(frame.eps)
+        factor.rsqrt_()
+        _by_head(one, frame).mul_(factor)
+        _by_head(two, frame).mul_(factor)
+        kept = one, two, factor
+        one, two = one * scales[0], two * scales[1]
+    one, two = one.view(frame.B, frame.T, -1), two.view(frame.B, frame.T, -1)
+    turned_one = torch.addcmul(one * frame.cos_TA, two, frame.sin_TA, value=-1)
+    turned_two = torch.addcmul(two * frame.cos_TA, one, frame.sin_TA)
+    return (turned_one, turned_two), kept
+
+
+def turn_back(
+    dquery: Tensor,
+    dkey: Tensor,
+    kept: tuple[Tensor, ...],
+    scales: tuple[Tensor, Tensor] | None,
+    dmade: Tensor,
+    half: int,
+    frame: Frame,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Write the gradient of the heads before `turn`; returns that of their norms' weights."""
+    done, dtwo = gather_heads(dquery, dkey, frame)
+    back_one = torch.addcmul(done * frame.cos_TA, dtwo, frame.sin_TA).flatten(0, 1)
+    back_two = torch.addcmul(dtwo * frame.cos_TA, done, frame.sin_TA, value=-1).flatten(0, 1)
+    if scales is None:
+        dmade[:, :half], dmade[:, half : 2 * half] = back_one, back_two
+        return None, None
+    one, two, factor = kept
+    dscales = [(back * hat).sum(0) for back, hat in ((back_one, one), (back_two, two))]
+    back_one, back_two = back_one.mul_(scales[0]), back_two.mul_(scales[1])
+    dots = _by_head(torch.addcmul(back_one * one, back_two, two), frame).sum(-1, keepdim=True)
+    dots.div_(-frame.D)
+    for place, back, hat in ((0, back_one, one), (half, back_two, two)):
+        inward = _by_head(back, frame).addcmul_(_by_head(hat, frame), dots).mul_(factor)
+        dmade[:, place : place + half] = inward.flatten(1)
+    by_half = [dscale.view(-1, frame.D // 2) for dscale in dscales]
+    queries = torch.cat([heads[: frame.H].sum(0) for heads in by_half])
+    keys = torch.cat([heads[frame.H :].sum(0) for heads in by_half])
+    return queries, keys
+
+
+def _by_head(x_NA: Tensor, frame: Frame) -> Tensor:
+    return x_NA.view(len(x_NA), frame.H + frame.G, frame.D // 2)
+
+
+def blocks(frame: Frame) -> tuple[int, int, int]:
+    """Blocks of queries, query heads of a key head, and queries of a block."""
+    Q = QUERIES if frame.T % QUERIES == 0 else frame.T
+    return frame.T // Q, frame.H // frame.G, Q
+
+
+def lay_out(
+    turned: tuple[Tensor, Tensor], value_NF: Tensor, frame: Frame
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries (B x G, blocks, heads x Q, D), keys and values (B x G, T, D), contiguous."""
+    B, T, G, D = frame.B, frame.T, frame.G, frame.D
+    J, R, Q = blocks(frame)
+    query = torch.empty(B, G, J, R, Q, D, dtype=frame.dtype)
+    key = torch.empty(B, G, T, D, dtype=frame.dtype)
+    border = frame.H * D // 2
+    for place, half in ((0, turned[0]), (D // 2, turned[1])):
+        here = slice(place, place + D // 2)
+        queries = half[..., :border].view(B, J, Q, G, R, D // 2)
+        query[..., here].copy_(queries.permute(0, 3, 1, 4, 2, 5))
+        key[..., here].copy_(half[..., border:].view(B, T, G, D // 2).transpose(1, 2))
+    value = value_NF.view(B, T, G, D).transpose(1, 2).contiguous()
+    return query.view(B * G, J, R * Q, D), key.view(B * G, T, D), value.view(B * G, T, D)
+
+
+def gather_heads(dquery: Tensor, dkey: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    """Gradients of queries and keys as halves (B, T, A x D/2) in fp32: undoes `lay_out`."""
+    B, T, G, D = frame.B, frame.T, frame.G, frame.D
+    J, R, Q = blocks(frame)
+    border = frame.H * D // 2
+    queries = dquery.view(B, G, J, R, Q, D).permute(0, 2, 4, 1, 3, 5)
+    keys = dkey.view(B, G, T, D).transpose(1, 2)
+    halves = []
+    for place in (0, D // 2):
+        here = slice(place, place + D // 2)
+        half = torch.empty(B, T, border + G * D // 2)
+        half[..., :border].view(B, J, Q, G, R, D // 2).copy_(queries[..., here])
+        half[..., border:].view(B, T, G, D // 2).copy_(keys[..., here])
+        halves.append(half)
+    return halves[0], halves[1]
+
+
+def by_token(mixed: Tensor, frame: Frame) -> Tensor:
+    J, R, Q = blocks(frame)
+    heads = mixed.view(frame.B, frame.G, J, R, Q, frame.D).permute(0, 2, 4, 1, 3, 5)
+    return heads.reshape(frame.B * frame.T, frame.H * frame.D)
+
+
+def by_block(mixed_NF: Tensor, frame: Frame) -> Tensor:
+    J, R, Q = blocks(frame)
+    heads = mixed_NF.view(frame.B, J, Q, frame.G, R, frame.D).permute(0, 3, 1, 4, 2, 5)
+    return heads.reshape(frame.B * frame.G, J, R * Q, frame.D)

@@ -5,11 +5,6 @@ together take some hours on two cores; `--quick` walks through them, below --wor
 that shows nothing but that they run.
 """
 
-import argparse
-import sys
-from collections.abc import Callable
-from pathlib import Path
-
 from tests.benchmarks.federated import (
     bandwidth,
     bits,
@@ -22,9 +17,8 @@ from tests.benchmarks.federated import (
     root,
     third_party,
 )
-from tests.benchmarks.record import Result
+from tests.benchmarks.record import Line, measure
 
-Line = Callable[[Result, Path, bool], None]
 LINES: dict[str, Line] = {
     "1": gap.line_1,
     "2": gap.line_2,
@@ -40,25 +34,5 @@ LINES: dict[str, Line] = {
 }
 
 
-def main() -> None:
-    """Measure the lines that are asked for, or all."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="what is printed anyhow")
-    parser.add_argument("--only", action="append", default=[], choices=list(LINES))
-    parser.add_argument("--work", type=Path, default=Path("runs/bench-federate"))
-    parser.add_argument("--quick", action="store_true", help="small and meaningless; not kept")
-    given = parser.parse_args()
-    work = given.work / "quick" if given.quick else given.work
-    for key, line in LINES.items():
-        if not given.only or key in given.only:
-            print(f"line {key}", file=sys.stderr, flush=True)
-            result = Result("federate")
-            line(result, work / f"line-{key}", given.quick)
-            if given.quick:
-                print(result.lines)
-            else:
-                result.keep()
-
-
 if __name__ == "__main__":
-    main()
+    measure("federate", __doc__, LINES)

@@ -4,15 +4,9 @@ Each line works in a folder of its own below --work and goes on there when it wa
 walks through them, below --work/quick, at a size that shows nothing but that they run.
 """
 
-import argparse
-import sys
-from collections.abc import Callable
-from pathlib import Path
-
 from tests.benchmarks.pretraining import dial, processes, quality, repeat, resume, speed, steady
-from tests.benchmarks.record import Result
+from tests.benchmarks.record import Line, measure
 
-Line = Callable[[Result, Path, bool], None]
 LINES: dict[str, Line] = {
     "1": speed.line_1,
     "2": quality.line_2,
@@ -25,26 +19,5 @@ LINES: dict[str, Line] = {
 }
 
 
-def main() -> None:
-    """Measure the lines that are asked for, or all."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="what is printed anyhow")
-    parser.add_argument("--only", action="append", default=[], choices=list(LINES))
-    parser.add_argument("--work", type=Path, default=Path("runs/bench-pretrain"))
-    parser.add_argument("--quick", action="store_true", help="small and meaningless; not kept")
-    given = parser.parse_args()
-    work = (given.work / "quick" if given.quick else given.work).resolve()
-    for key, line in LINES.items():
-        if not given.only or key in given.only:
-            print(f"line {key}", file=sys.stderr, flush=True)
-            result = Result("pretrain")
-            (work / f"line-{key}").mkdir(parents=True, exist_ok=True)
-            line(result, work / f"line-{key}", given.quick)
-            if given.quick:
-                print(result.lines)
-            else:
-                result.keep()
-
-
 if __name__ == "__main__":
-    main()
+    measure("pretrain", __doc__, LINES)

@@ -259,7 +259,8 @@ def test_a_full_disk_is_one_line_and_the_crawl_goes_on_with_room(
     (mapped,) = site.connect.values()
     connect = f'{{"{HOST}:80" = "{mapped}"}}'
     config.write_text(f'[gather.web]\nseeds = ["http://{HOST}/"]\nconnect = {connect}\n')
-    command = [sys.executable, "-m", "commonroot", "gather", "--config", str(config), "--run"]
+    # -B: under the limit Python would leave half a .pyc of whatever it compiles first.
+    command = [sys.executable, "-B", "-m", "commonroot", "gather", "--config", str(config), "--run"]
 
     def run(kilobytes: int) -> subprocess.CompletedProcess[str]:
         def limit() -> None:

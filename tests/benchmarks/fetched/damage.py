@@ -205,8 +205,9 @@ def _run(stage: str, config: Path, run_dir: Path, kilobytes: int) -> tuple[int, 
             resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024,) * 2)
 
     command = ["commonroot", stage, "--config", str(config), "--run", str(run_dir), "--json"]
+    # -B: under the limit Python would leave half a .pyc of whatever it compiles first.
     done = subprocess.run(
-        [sys.executable, "-m", *command], capture_output=True, text=True, preexec_fn=limit,
+        [sys.executable, "-B", "-m", *command], capture_output=True, text=True, preexec_fn=limit,
         env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
     if done.returncode:

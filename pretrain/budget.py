@@ -12,11 +12,9 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from commonroot.errors import ConfigError
 from pretrain.model import ModelShape
 
 __all__ = [
-    "BUDGET",
     "Budget",
     "Choice",
     "bytes_per_token",
@@ -28,7 +26,7 @@ __all__ = [
     "predicted_bpb",
 ]
 
-BUDGET = r"^$|^\d+(\.\d+)? ?(s|min|h)$|^\d+(\.\d+)?[kMG]? (tokens|parameters)$"
+WRITTEN = re.compile(r"([\d.]+)( ?s| ?min| ?h|[kMG]? tokens|[kMG]? parameters)")
 SECONDS = {"s": 1, "min": 60, "h": 3600}
 THOUSANDS = {"k": 10**3, "M": 10**6, "G": 10**9, "": 1}
 E, A, ALPHA, B, BETA = 0.806, 0.246, 0.434, 0.887, 0.510
@@ -42,6 +40,9 @@ VOCABULARIES = (2048, 4096, 8192)
 HALF_LIFE = 15.4
 """Epochs after which what repetition adds is nearly used up (Muennighoff et al., R*)."""
 MOST_EPOCHS = 16
+BYTES_A_PARAMETER = 1.0
+"""Of the corpus, at least: a larger model would learn it by heart, which the formula does not know.
+"""
 TOKENS_A_PARAMETER = 3.0
 """Where N is given and D is free: about what a budget of minutes leads to."""
 
@@ -71,13 +72,11 @@ class Choice:
 
 
 def parse_budget(text: str) -> Budget:
-    """E.g. "90s", "4 min", "2h", "20M tokens", "3M parameters". Raises ConfigError."""
-    if not text or not re.match(BUDGET, text):
-        raise ConfigError(
-            f"pretrain.budget = {text!r}: write a time (90s, 4min, 2h), 20M tokens or 3M parameters"
-        )
-    number, unit = re.match(r"([\d.]+)(.*)", text).groups()  # type: ignore[union-attr]
-    amount, unit = float(number), unit.strip()
+    """E.g. "90s", "4 min", "2h", "20M tokens", "3M parameters". Raises ValueError."""
+    found = WRITTEN.fullmatch(text)
+    if not found or not re.fullmatch(r"\d+(\.\d+)?", found[1]):
+        raise ValueError("write a time (90s, 4min, 2h), 20M tokens or 3M parameters")
+    amount, unit = float(found[1]), found[2].lstrip()
     if unit in SECONDS:
         return Budget(seconds=amount * SECONDS[unit])
     scale, _, what = unit.rpartition(" ")
@@ -141,6 +140,10 @@ def choose(
     `corpus`: bytes of training text.
     """
     choices = [_choice(budget, shape, corpus, tokens_per_second(shape)) for shape in shapes]
+    if budget.parameters is None:
+        most = corpus / BYTES_A_PARAMETER
+        least = min(choice.parameters for choice in choices)
+        choices = [choice for choice in choices if choice.parameters <= max(most, least)]
     if budget.seconds is not None:
         return sorted(choices, key=lambda one: one.bpb)
     wanted = budget.parameters or budget.tokens / TOKENS_A_PARAMETER  # type: ignore[operator]

@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from commonroot import report
 from commonroot.artifact import (
@@ -18,7 +18,7 @@ from commonroot.config import Section
 from commonroot.progress import MetricsLog, bar
 from commonroot.tracker import KINDS, tracking
 from pretrain.adopt import Adopted, adopt, continued, load, settings_of
-from pretrain.budget import BUDGET
+from pretrain.budget import parse_budget
 from pretrain.checkpoint import Progress
 from pretrain.distributed import Distributed, World, join
 from pretrain.evaluate import EvaluateConfig
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 __all__ = ["PretrainConfig", "run"]
 
 
+def _readable(budget: str) -> str:
+    if budget:
+        parse_budget(budget)
+    return budget
+
+
 class PretrainConfig(Section):
     """[pretrain]"""
 
@@ -50,7 +56,7 @@ class PretrainConfig(Section):
     """Peak learning rate of continued training; small models take more (1e-3), large ones less."""
     seed: int = Field(0, ge=0)
     """Seed of the initial weights and of the data order."""
-    budget: str = Field("", pattern=BUDGET)
+    budget: Annotated[str, AfterValidator(_readable)] = ""
     """How long to train (90s, 4min, 2h), on how much (20M tokens) or how large a model (3M
     parameters): size and tokens follow from it, measured on this machine. Empty: as set below."""
     tokens: int = Field(1_000_000, ge=1)

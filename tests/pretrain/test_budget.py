@@ -45,9 +45,9 @@ def test_budgets_are_read(text: str, meant: Budget) -> None:
 
 @pytest.mark.parametrize("text", ["4", "min", "4 minutes", "-1s", "3M", "3 M tokens"])
 def test_other_words_are_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ConfigError, match="write a time"):
+    with pytest.raises(ValueError, match="write a time"):
         parse_budget(text)
-    with pytest.raises(ConfigError, match=r"pretrain\.budget"):
+    with pytest.raises(ConfigError, match=r"pretrain\.budget .*write a time"):
         parse_section(PretrainConfig, "pretrain", {"pretrain": {"budget": text}})
 
 
@@ -64,6 +64,7 @@ def test_more_time_or_a_faster_machine_buys_more() -> None:
 def test_a_small_corpus_is_not_read_for_ever() -> None:
     choice = best("24h", corpus=300_000)
     assert choice.epochs <= MOST_EPOCHS
+    assert choice.parameters <= 300_000, "it would learn the corpus by heart"
     assert choice.tokens < 16 * 150_000
     assert predicted_bpb(10**6, 10**6, 10**5) > predicted_bpb(10**6, 10**6, 10**6)
     assert predicted_bpb(10**6, 10**6, 10**5) < predicted_bpb(10**6, 10**5, 10**5)
@@ -98,5 +99,5 @@ def test_what_a_user_gives_stays() -> None:
 def test_a_vocabulary_alone_leaves_the_size_to_the_budget() -> None:
     section = PretrainConfig(budget="1M tokens", context=32, batch=1, model=ModelShape(vocab=500))
     choices = considered(section, 10**6)
-    assert len(choices) == len(ladder(500))
+    assert 1 < len(choices) < len(ladder(500)), "not those that a megabyte is too little for"
     assert {choice.shape.vocab for choice in choices} == {500}

@@ -39,7 +39,8 @@ RUNGS = (
 VOCABULARIES = (2048, 4096, 8192)
 HALF_LIFE = 15.4
 """Epochs after which what repetition adds is nearly used up (Muennighoff et al., R*)."""
-MOST_EPOCHS = 16
+MOST_EPOCHS = 5
+"""As many as the grid tried; sixteen made a small corpus a matter of memory (docs/decisions.md)."""
 BYTES_A_PARAMETER = 1.0
 """Of the corpus, at least: a larger model would learn it by heart, which the formula does not know.
 """

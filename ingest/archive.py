@@ -4,6 +4,7 @@ Because of the members a file can be cut at any committed offset and goes on fro
 damaged record costs one record.
 """
 
+import io
 import mmap
 import os
 import time
@@ -15,7 +16,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ingest.fetch import Response
-from ingest.record import REQUEST, RESPONSE, http_block, record, record_id
+from ingest.record import REQUEST, RESPONSE, http_head, record, record_id
+from ingest.stored import Stored, Unclear, members, plain_record
 
 __all__ = [
     "HOP_HEADERS",
@@ -72,7 +74,7 @@ class Archive:
         """Write a document that came from a file and not over HTTP."""
         fields = [*_identity(_now()), ("WARC-Target-URI", url)]
         fields += [(LICENCE, licence)] if licence else []
-        self._file.write(record("resource", fields, media_type, body, body))
+        self._file.write(record("resource", fields, media_type, b"", body))
 
     def commit(self) -> int:
         """Force everything to disk; returns the offset to go on from."""
@@ -91,8 +93,8 @@ class Archive:
         if response.withheld:
             why = "length" if response.withheld == "too-large" else "unspecified"
             fields.append(("WARC-Truncated", why))
-        block = http_block(_status_line(response), headers, response.body)
-        self._file.write(record("response", fields, RESPONSE, block, response.body))
+        head = http_head(_status_line(response), headers)
+        self._file.write(record("response", fields, RESPONSE, head, response.body))
         return fields[0][1]
 
     def _add_revisit(self, response: Response, confirmed: Response, name: str) -> str:
@@ -101,8 +103,8 @@ class Archive:
             ("WARC-Refers-To-Target-URI", response.url),
             ("WARC-Refers-To-Date", response.fetched_at),
         ]
-        block = http_block(_status_line(confirmed), confirmed.headers)
-        self._file.write(record("revisit", fields, RESPONSE, block))
+        head = http_head(_status_line(confirmed), confirmed.headers)
+        self._file.write(record("revisit", fields, RESPONSE, head))
         return fields[0][1]
 
     def _add_request(self, response: Response, answer: str) -> None:
@@ -111,8 +113,8 @@ class Archive:
         fields = [*_identity(response.fetched_at), ("WARC-Target-URI", response.url)]
         fields.append(("WARC-Concurrent-To", answer))
         headers = [("Host", parts.netloc), *response.request_headers]
-        block = http_block(f"GET {target} HTTP/1.1", headers)
-        self._file.write(record("request", fields, REQUEST, block))
+        head = http_head(f"GET {target} HTTP/1.1", headers)
+        self._file.write(record("request", fields, REQUEST, head))
 
 
 def _identity(date: str) -> list[tuple[str, str]]:
@@ -133,23 +135,6 @@ def _now() -> str:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A document as it lies in the archive."""
-
-    url: str
-    offset: int
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-    fetched_at: str
-    truncated: bool
-
-    def header(self, name: str) -> str:
-        """First value of a header, "" if absent."""
-        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
-
-
-@dataclass(frozen=True)
 class Damaged:
     """A place in the archive that cannot be read."""
 
@@ -159,20 +144,29 @@ class Damaged:
 
 def read_archive(path: Path) -> Iterator[Stored | Damaged]:
     """All responses and resources in file order; reading goes on behind a damaged record."""
-    for item in read_on(path, lambda offset: _records(path, offset)):
+    end = 0
+    for start, behind, data in members(path):
+        try:
+            stored = _read(data, start)
+        except Exception:  # whatever a decoder raises, the careful reader says what it is
+            break
+        end = behind
+        if stored is not None:
+            yield stored
+    for item in read_on(path, lambda offset: _records(path, offset), end):
         if item is not None:
             yield item
 
 
 def read_on(
-    path: Path, records: Callable[[int], Iterator[tuple[int, T]]]
+    path: Path, records: Callable[[int], Iterator[tuple[int, T]]], offset: int = 0
 ) -> Iterator[T | Damaged]:
     """What `records` finds in a file of gzip members, each its own record.
 
     `records` reads from an offset on and yields (where the record starts, what it is). Where it
     fails, it is called again for the next place that looks like a member.
     """
-    offset, size, whole = 0, path.stat().st_size, True
+    size, whole = path.stat().st_size, True
     while offset < size:
         good, end = -1, offset
         try:
@@ -198,10 +192,24 @@ def read_on(
 def read_record(path: Path, offset: int) -> Stored | None:
     """The response or resource that starts at `offset`; None if there is none to be read."""
     try:
-        reached, stored = next(_records(path, offset))
+        return _read(next(members(path, offset))[2], offset)
     except Exception:  # whatever a decoder raises
         return None
-    return stored if reached == offset else None
+
+
+def _read(data: bytes, offset: int) -> Stored | None:
+    """What is in an unpacked member."""
+    try:
+        return plain_record(data, offset)
+    except Unclear:
+        pass
+    from warcio.archiveiterator import ArchiveIterator
+
+    (found,) = (
+        (record, record.content_stream().read()) for record in ArchiveIterator(io.BytesIO(data))
+    )
+    wanted = found[0].rec_type in ("response", "resource")
+    return _stored(*found, offset) if wanted else None
 
 
 def _records(path: Path, offset: int) -> Iterator[tuple[int, Stored | None]]:

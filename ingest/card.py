@@ -10,7 +10,7 @@ from typing import Any
 from ingest.examine import Finding
 from ingest.pii import figures
 
-__all__ = ["card", "licence_counts", "markdown", "pii_table"]
+__all__ = ["NOT_LOOKED_FOR", "card", "licence_counts", "markdown", "pii_table"]
 
 NONE_STATED = "none stated"
 HEADER = """---
@@ -40,15 +40,17 @@ configs:
 """
 COLUMNS = """| column | |
 |---|---|
-| `text` | main text; personal data of a known form replaced by typed tokens |
+| `text` | main text{replaced} |
 | `url` | canonical address |
 | `fetched_at` | UTC |
 | `sha256` | of `text` |
 | `licence` | stated by the page: an SPDX expression, or its own words; null if it states none |
 | `warc_offset` | of the response record in `pages.warc.gz` |
 | `language` | ISO 639 |
-| `decisions` | JSON: language, where the licence stands, personal data replaced, place seen from |
+| `decisions` | JSON: language, where the licence stands, personal data found, place seen from |
 """
+REPLACED = "; personal data of a known form replaced by typed tokens"
+NOT_LOOKED_FOR = "Personal data was not looked for and not replaced (`redact_pii = false`)."
 USE = """```python
 from datasets import load_dataset
 
@@ -82,8 +84,8 @@ def licence_counts(findings: Sequence[Finding]) -> dict[str, dict[str, int]]:
     return {"spdx": dict(sorted(names.items())), "where": dict(sorted(where.items()))}
 
 
-def card(metrics: Mapping[str, Any]) -> str:
-    """The card of a corpus with these metrics."""
+def card(metrics: Mapping[str, Any], redacted: bool) -> str:
+    """The card of a corpus with these metrics; was personal data looked for and replaced?"""
     kept = metrics["kept"]
     size = next((name for bound, name in SIZES if kept < bound), "n>1T")
     licences = metrics["licences"]
@@ -99,16 +101,22 @@ def card(metrics: Mapping[str, Any]) -> str:
         + "opt-outs from training were obeyed; each text remains under its page's own terms. "
         + "[DATASHEET.md](DATASHEET.md) answers what else is known of it.\n\n"
         + USE
-        + COLUMNS
+        + COLUMNS.format(replaced=REPLACED if redacted else "")
         + _seen_from(metrics["places"])
         + "\n## What was dropped\n\n" + markdown(("reason", "pages"), metrics["dropped"])
         + "\n## Licences\n\n" + markdown(("licence", "texts"), licences["spdx"])
         + "\n" + markdown(("where it is stated", "texts"), licences["where"])
         + "\nA page's own statement, not checked: it may speak of a part of the page. A text "
         + "without one is not free of rights.\n"
-        + "\n## Personal data replaced\n\n" + markdown(("kind", "times"), metrics["pii"])
-        + "\n" + pii_table()
+        + _personal(metrics, redacted)
     )
+
+
+def _personal(metrics: Mapping[str, Any], redacted: bool) -> str:
+    if not redacted:
+        return f"\n## Personal data\n\n{NOT_LOOKED_FOR}\n"
+    counts = markdown(("kind", "times"), metrics["pii"])
+    return f"\n## Personal data replaced\n\n{counts}\n{pii_table()}"
 
 
 def pii_table() -> str:

@@ -259,7 +259,7 @@ def _write_cards(
     kept: list[Finding],
 ) -> None:
     """For the hub, and for whoever has to answer for the corpus; dates are no content."""
-    write_atomic(work.path / "README.md", card(metrics))
+    write_atomic(work.path / "README.md", card(metrics, config.redact_pii))
     rules = resolved(config).model_dump(mode="json")
     dates = sorted(finding.fetched_at for finding in kept if finding.fetched_at)
     write_atomic(work.path / DATASHEET, datasheet(metrics, rules, web, dates))

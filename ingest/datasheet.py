@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from commonroot.artifact import Artifact
-from ingest.card import markdown, pii_table
+from ingest.card import NOT_LOOKED_FOR, markdown, pii_table
 
 __all__ = ["OPEN", "datasheet"]
 
@@ -30,7 +30,7 @@ def datasheet(
         "Composition": _composition(metrics, rules),
         "Collection process": _collection(web, dates),
         "Preprocessing, cleaning, labelling": _preprocessing(metrics, rules),
-        "Uses": _uses(metrics),
+        "Uses": _uses(metrics, rules),
         "Distribution": _distribution(metrics),
         "Maintenance": _maintenance(),
     }
@@ -79,7 +79,7 @@ def _composition(metrics: Mapping[str, Any], rules: Mapping[str, Any]) -> list[E
 
 def _personal(metrics: Mapping[str, Any], rules: Mapping[str, Any]) -> str:
     if not rules["redact_pii"]:
-        return "Personal data was not looked for and not replaced (`redact_pii = false`)."
+        return NOT_LOOKED_FOR
     return (
         "Personal data of a known form was replaced; names, addresses and what is told about "
         "people were not looked for.\n\n"
@@ -113,9 +113,10 @@ def _collection(web: Artifact, dates: Sequence[str]) -> list[Entry]:
 def _preprocessing(metrics: Mapping[str, Any], rules: Mapping[str, Any]) -> list[Entry]:
     return [
         ("What was done to the data?",
-         "By the rules below: main text extracted, language identified, quality judged, personal "
-         "data of a known form replaced, equal and nearly equal texts dropped, texts that share "
-         "passages with named evaluation sets dropped.\n\n"
+         "By the rules below: main text extracted, language identified, quality judged, "
+         + ("personal data of a known form replaced, " if rules["redact_pii"] else "")
+         + "equal and nearly equal texts dropped, texts that share passages with named evaluation "
+         "sets dropped.\n\n"
          + markdown(("dropped because", "pages"), metrics["dropped"])
          + f"\n```json\n{json.dumps(rules, indent=1, sort_keys=True)}\n```"),
         ("Was the raw data kept?",
@@ -125,13 +126,15 @@ def _preprocessing(metrics: Mapping[str, Any], rules: Mapping[str, Any]) -> list
     ]
 
 
-def _uses(metrics: Mapping[str, Any]) -> list[Entry]:
+def _uses(metrics: Mapping[str, Any], rules: Mapping[str, Any]) -> list[Entry]:
+    tokens = sum(metrics["pii"].values())
+    told = f"Typed tokens such as [EMAIL] stand in {tokens:,} places. "
     return [
         ("Has it been used already?", OPEN),
         ("What could it be used for?", "Training and evaluating language models."),
         ("Is there anything about it that may affect later uses?",
-         f"Typed tokens such as [EMAIL] stand in {sum(metrics['pii'].values()):,} places. Only "
-         "texts in the languages above passed. Held-out texts must not be trained on."),
+         (told if rules["redact_pii"] else NOT_LOOKED_FOR + " ")
+         + "Only texts in the languages above passed. Held-out texts must not be trained on."),
         ("For what should it not be used?", OPEN),
     ]
 

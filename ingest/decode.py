@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from functools import lru_cache
 
 __all__ = ["decode"]
 
@@ -51,6 +52,7 @@ def _in_the_page(head: bytes) -> str | None:
     )
 
 
+@lru_cache(maxsize=256)
 def _known(name: str | None) -> str | None:
     """Python's name of a character set, if it is one."""
     try:

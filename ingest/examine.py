@@ -22,7 +22,7 @@ from ingest.language import language_of
 from ingest.licences import chosen, stated_in
 from ingest.pii import redact
 from ingest.quality import QualityConfig, judged
-from ingest.tags import parse_page, tags_of
+from ingest.tags import metas_of, parse_page
 from ingest.whole_text import whole_text
 from ingest.words import Hashes, line_hashes
 
@@ -124,7 +124,7 @@ def _read(job: Job) -> Finding:
     if not job.content_type.lower().startswith("text/plain"):
         page = decode(job.body, job.content_type)
         tree = parse_page(page)
-        refusal = refusal or optout.from_metas(tags_of(tree, job.url).metas, config.agent)
+        refusal = refusal or optout.from_metas(metas_of(tree, job.url), config.agent)
     finding.licence, licence = chosen(stated_in(page, tree, job.headers))
     finding.decisions |= licence
     if refusal:

@@ -20,6 +20,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from commonroot.errors import FetchError
 from ingest import deadline
+from ingest.heads import Answer
 from ingest.links import canonical_url
 from ingest.unpacking import narrow
 
@@ -212,6 +213,8 @@ def pools(opened: Open) -> dict[str, Any]:
 
 def _pool(pool: Any, connection: Any, opened: Open) -> Any:
     class Watched(connection):  # type: ignore[misc]
+        response_class = Answer
+
         def _new_conn(self) -> socket.socket:
             sock = opened(self._dns_host, self.port)
             self.peer = sock.getpeername()[0]

@@ -51,9 +51,6 @@ class ProxyConfig(Section):
     """Age at which a session is replaced."""
     session_requests: int = Field(default=500, ge=1)
     """Requests after which a session is replaced."""
-    refusals: int = Field(default=1, ge=0)
-    """Answers of 403, or of 429 to the last try, after which a host is asked for nothing more in
-    this crawl; 0: it goes on. Another session is never tried for them."""
     look_up: bool = True
     """Look a host's name up here too and refuse private addresses; false where only the proxy can
     look up names."""
@@ -61,8 +58,8 @@ class ProxyConfig(Section):
     """PEM file of a further authority, for a proxy that opens TLS itself."""
 
     def without_account(self) -> "ProxyConfig":
-        """What changes the crawl's result: places and refusals, not who pays for the way."""
-        kept = {"places": self.places, "places_of": self.places_of, "refusals": self.refusals}
+        """What changes the crawl's result: places, not who pays for the way."""
+        kept = {"places": self.places, "places_of": self.places_of}
         return ProxyConfig(**kept) if self.address else ProxyConfig()
 
     @model_validator(mode="after")

@@ -1,13 +1,14 @@
 """Addresses that a site lists by itself: sitemaps (also gzipped, also plain text) and feeds.
 
 https://www.sitemaps.org/protocol.html, RSS 1.0 and 2.0, Atom (RFC 4287). Broken XML gives what can
-be read of it.
+be read of it. Read in small pieces and without a tree: what swells costs time and no memory.
 """
 
-import io
+import contextlib
 import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain, islice
 
 from ingest.links import canonical_url
 
@@ -20,10 +21,18 @@ LIST_TYPES = (
 MAX_BYTES = 50 * 2**20
 """Of one sitemap after decompression (the protocol's limit); what is longer is read so far."""
 MAX_URLS = 50_000
+MAX_TAGS = 1_000_000
+"""Elements of one sitemap: twenty for each address that it may list."""
+MAX_TEXT = 8_000
+"""Characters of one address as it stands in the file."""
+PIECE = 64 * 1024
+BLANK = b"\xef\xbb\xbf \t\r\n"
 ROOTS = {
     "urlset": "sitemap", "sitemapindex": "sitemap", "rss": "feed", "feed": "feed", "RDF": "feed",
 }
 ENTRIES = ("url", "sitemap", "item", "entry")
+ADDRESS = {"url": "loc", "sitemap": "loc", "item": "link"}
+"""Which child of an entry holds its address as text."""
 
 
 @dataclass
@@ -38,62 +47,128 @@ class Listed:
 
 def listed(body: bytes, url: str) -> Listed:
     """Read a sitemap, sitemap index or feed that was fetched from `url`."""
-    data = _unpacked(body)
-    if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
-        return _xml(data, url)
-    lines = data[:MAX_BYTES].decode("utf-8-sig", "replace").split("\n", MAX_URLS)[:MAX_URLS]
-    pages = [found for found in map(canonical_url, lines) if found]
-    return Listed("sitemap" if pages else "", pages)
+    reader = _Reader(url)
+    pieces = _pieces(body)
+    for piece in pieces:
+        start = piece.lstrip(BLANK)
+        if start:
+            read = _read_xml if start.startswith(b"<") else _read_lines
+            read(reader, chain((start,), pieces))
+            break
+    return reader.found
 
 
-def _unpacked(body: bytes) -> bytes:
+def _pieces(body: bytes) -> Iterator[bytes]:
     """gzip is taken off whatever the server called it; a cut or damaged one gives its start."""
     if not body.startswith(b"\x1f\x8b"):
-        return body
-    try:
-        return zlib.decompressobj(31).decompress(body, MAX_BYTES)
-    except zlib.error:
-        return b""
+        for at in range(0, min(len(body), MAX_BYTES), PIECE):
+            yield body[at : at + PIECE]
+        return
+    unpacker, left = zlib.decompressobj(31), MAX_BYTES
+    with contextlib.suppress(zlib.error):
+        for at in range(0, len(body), PIECE):
+            packed = body[at : at + PIECE]
+            while packed:
+                piece = unpacker.decompress(packed, min(PIECE, left))
+                packed, left = unpacker.unconsumed_tail, left - len(piece)
+                yield piece
+                if left == 0 or unpacker.eof:
+                    return
+        yield unpacker.flush()[:left]
 
 
-def _xml(data: bytes, url: str) -> Listed:
+class _Reader:
+    """Gathers addresses out of a parser's events and keeps nothing of the rest."""
+
+    def __init__(self, url: str) -> None:
+        self.found = Listed()
+        self._url = url
+        self._room, self._tags = MAX_BYTES, MAX_TAGS
+        self._depth = self._entry_depth = 0
+        self._entry = self._address = ""
+        self._text: list[str] | None = None
+        """Of the address that is being read; None: none is."""
+        self._text_room = 0
+
+    @property
+    def full(self) -> bool:
+        """Is there nothing more to be read?"""
+        count = len(self.found.pages) + len(self.found.sitemaps)
+        none_left = self._room <= 0 or self._tags <= 0 or count >= MAX_URLS
+        return none_left or self.found.kind == "no"
+
+    def add(self, address: str, into: list[str], base: str = "") -> None:
+        """Note an address if it is one that may be followed."""
+        url = canonical_url(address, base) if address and not self.full else None
+        if url:
+            self._room -= len(url)
+            into.append(url)
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """An element begins."""
+        name = tag.rpartition("}")[2]
+        self._depth += 1
+        self._tags -= 1
+        self.found.kind = self.found.kind or ROOTS.get(name, "no")
+        self._end_of_address()
+        if name in ENTRIES:
+            self._entry, self._entry_depth, self._address = name, self._depth, ""
+        elif self._entry and self._depth == self._entry_depth + 1 and not self._address:
+            if name == ADDRESS.get(self._entry):
+                self._text, self._text_room = [], MAX_TEXT
+            elif self._entry == "entry" and name == "link":
+                plain = attributes.get("rel", "alternate") == "alternate"
+                self._address = attributes.get("href", "").strip() if plain else ""
+
+    def data(self, text: str) -> None:
+        """Text, perhaps only a part."""
+        if self._text is not None and self._text_room > 0:
+            self._text.append(text)
+            self._text_room -= len(text)
+
+    def end(self, tag: str) -> None:
+        """An element ends."""
+        del tag
+        self._end_of_address()
+        if self._entry and self._depth == self._entry_depth:
+            into = self.found.sitemaps if self._entry == "sitemap" else self.found.pages
+            self.add(self._address, into, self._url)
+            self._entry = ""
+        self._depth -= 1
+
+    def close(self) -> None:
+        """The document ends."""
+
+    def _end_of_address(self) -> None:
+        if self._text is not None:
+            self._address, self._text = "".join(self._text).strip(), None
+
+
+def _read_xml(reader: _Reader, pieces: Iterator[bytes]) -> None:
     from lxml import etree
 
-    found = Listed()
-    events = etree.iterparse(
-        io.BytesIO(data), events=("start", "end"), recover=True, resolve_entities=False,
-        no_network=True,
+    parser = etree.XMLParser(
+        target=reader, recover=True, resolve_entities=False, no_network=True
     )
-    try:
-        for event, element in events:
-            # Not etree.QName: it refuses names that the parser lets through.
-            name = element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
-            if event == "start":
-                found.kind = found.kind or ROOTS.get(name, "no")
-            elif name in ENTRIES:
-                _note(found, name, element, url)
-                element.clear()
-            if found.kind == "no" or len(found.pages) + len(found.sitemaps) >= MAX_URLS:
+    with contextlib.suppress(etree.XMLSyntaxError):  # what was read before it counts
+        for piece in pieces:
+            parser.feed(piece)
+            if reader.full:
                 break
-    except etree.XMLSyntaxError:
-        pass  # what was read before it counts
-    found.kind = found.kind.removeprefix("no")
-    return found
+        parser.close()
+    reader.found.kind = reader.found.kind.removeprefix("no")
 
 
-def _note(found: Listed, name: str, element: Any, url: str) -> None:
-    given = _address(name, element).strip()
-    address = canonical_url(given, url) if given else None
-    if address:
-        (found.sitemaps if name == "sitemap" else found.pages).append(address)
+def _read_lines(reader: _Reader, pieces: Iterator[bytes]) -> None:
+    for line in islice(_lines(pieces), MAX_URLS):
+        reader.add(line.decode("utf-8", "replace"), reader.found.pages)
+    reader.found.kind = "sitemap" if reader.found.pages else ""
 
 
-def _address(name: str, element: Any) -> str:
-    if name in ("url", "sitemap"):
-        return str(element.findtext("{*}loc") or "")
-    for link in element.iterfind("{*}link"):
-        if name == "item" and (link.text or "").strip():
-            return str(link.text)
-        if name == "entry" and link.get("rel", "alternate") == "alternate":
-            return str(link.get("href") or "")
-    return ""
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from whole
+        rest = rest[-PIECE:]  # what is longer is no address
+    yield rest

@@ -7,7 +7,7 @@ from typing import Any
 
 from ingest.links import canonical_url, resolved
 
-__all__ = ["PageTags", "parse_page", "read_tags", "tags_of"]
+__all__ = ["PageTags", "metas_of", "parse_page", "read_tags", "tags_of"]
 
 MAX_LINKS = 5_000
 RSL_TYPE = "application/rsl+xml"
@@ -61,6 +61,17 @@ def tags_of(tree: Any, url: str) -> PageTags:
     )
 
 
+def metas_of(tree: Any, url: str) -> Mapping[str, str]:
+    """`tags_of(tree, url).metas` alone: no link is resolved for it."""
+    found = _Tags(url)
+    for tag in tree.iter("a", "area", "link", "meta", "base") if tree is not None else ():
+        if tag.tag == "meta":
+            _add_meta(found.metas, tag.get("name") or "", tag.get("content") or "")
+        elif tag.tag == "base" or (tag.get("type") or "").lower() == RSL_TYPE:
+            _READERS[tag.tag](found, tag)
+    return found.metas
+
+
 @dataclass
 class _Tags:
     base: str
@@ -105,7 +116,7 @@ def _read_anchor(found: _Tags, tag: Any) -> None:
     rels = rel.lower().split() if rel else ()
     if "license" in rels and (tag.get("type") or "").lower() == RSL_TYPE:
         _add_meta(found.metas, "rsl", target)
-    elif not {"nofollow", "license"} & set(rels) and not LICENCE_LINK.search(target):
+    elif not ("nofollow" in rels or "license" in rels or _is_licence(target)):
         found.links[target] = None
 
 
@@ -113,6 +124,10 @@ _READERS = {
     "base": _read_base, "meta": _read_meta, "link": _read_link, "a": _read_anchor,
     "area": _read_anchor,
 }
+
+
+def _is_licence(target: str) -> bool:
+    return "creativecommons" in target and LICENCE_LINK.search(target) is not None
 
 
 def _target(found: _Tags, tag: Any) -> str | None:

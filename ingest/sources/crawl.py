@@ -9,6 +9,7 @@ import resource
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from commonroot.errors import ConfigError
 from commonroot.progress import Bar, bar, say
 from ingest.archive import Archive
 from ingest.fetch import HTML_TYPES, Fetcher, FetchFailed
-from ingest.links import host_of, origin
+from ingest.links import host_of
 from ingest.proxy import ProxiedFetcher
 from ingest.robots import matches, target_of
 from ingest.sitemaps import LIST_TYPES, MAX_BYTES
@@ -56,8 +57,8 @@ def crawl(
         raise
     finally:
         crawler.fetcher.close()
-    if isinstance(crawler.fetcher, ProxiedFetcher):
-        say(crawler.fetcher.sessions.summary())
+    for told in crawler.summaries():
+        say(told)
     return frontier
 
 
@@ -75,7 +76,7 @@ class Crawler:
         self.fetcher = _client(config)
         self.rules = SiteRules(self.fetcher, frontier)
         self.budget = Budget(config, frontier, self.rules)
-        self.refusals = Refusals(config.proxy.refusals if config.proxy.address else 0, frontier)
+        self.refusals = Refusals(config.refusals, frontier)
         self.size = max(BATCH, config.threads)
         hosts = [host_of(seed) for seed in seeds] + list(config.hosts)
         self.scope = {_site(host) for host in hosts}
@@ -99,9 +100,18 @@ class Crawler:
                     return
                 round_ += 1
 
+    def summaries(self) -> list[str]:
+        """What is worth saying at the end, a line each."""
+        proxied = isinstance(self.fetcher, ProxiedFetcher)
+        sessions = self.fetcher.sessions.summary() if proxied else ""
+        return [line for line in (sessions, self.refusals.summary()) if line]
+
     def _run_round(self, round_: int, warc: Archive, pool: ThreadPoolExecutor, shown: Bar) -> bool:
         """Work off one round; False if a budget ended before it."""
         pending = self.frontier.pending(round_)
+        self.bounds = replace(self.bounds, settled=lambda url, depth: self.frontier.settled(
+            url, round_ + 1, depth, 0
+        ))
         while pending:
             if self._learn_rules(pending[:self.size], round_, warc, pool):
                 pending = self.frontier.pending(round_)
@@ -121,8 +131,11 @@ class Crawler:
     ) -> bool:
         """Have the rules of a batch's sites; True if their sitemaps came into this round."""
         new = self.rules.learn(batch, warc, pool)
-        seeded = {origin(seed) for seed in self.seeds} if self.config.sitemaps else set()
-        named = (self.rules.sitemaps(name, self._on_site) for name in new if name in seeded)
+        seeded = {_site(host_of(seed)) for seed in self.seeds if self.config.sitemaps}
+        named = (
+            self.rules.sitemaps(name, self._on_site) for name in new
+            if _site(host_of(name)) in seeded
+        )
         maps = [target for targets in named for target in targets]
         self.frontier.add(maps, round_)
         if new:

@@ -87,11 +87,20 @@ class Frontier:
             ],
         )
 
-    def _matters(self, target: Target, round_: int) -> bool:
-        """Could the statement above change anything? (False is always right, also after a kill.)"""
-        first, depth, hops = self._queued.get(target.url, (round_ + 1, target.depth, target.hops))
-        if first < round_ or (first == round_ and depth <= target.depth and hops <= target.hops):
+    def settled(self, url: str, round_: int, depth: int, hops: int) -> bool:
+        """Is a target known as well or better already? (False is always right, also after a
+        kill.) Changes nothing, so threads may ask."""
+        known = self._queued.get(url)
+        if known is None:
             return False
+        first, least_depth, least_hops = known
+        return first < round_ or (first == round_ and least_depth <= depth and least_hops <= hops)
+
+    def _matters(self, target: Target, round_: int) -> bool:
+        """Could the statement above change anything?"""
+        if self.settled(target.url, round_, target.depth, target.hops):
+            return False
+        first, depth, hops = self._queued.get(target.url, (round_ + 1, target.depth, target.hops))
         if target.url not in self._queued or first == round_:
             if len(self._queued) >= REMEMBERED:
                 self._queued.clear()
@@ -139,11 +148,14 @@ class Frontier:
         rows = self._db.execute("SELECT record FROM targets WHERE record IS NOT NULL ORDER BY url")
         return "".join(f"{row[0]}\n" for row in rows)
 
-    def decided(self, decisions: Sequence[str]) -> list[str]:
-        """Addresses of which one of these things became."""
+    def decided(self, kind: str, decisions: Sequence[str]) -> list[str]:
+        """Addresses of a kind of which one of these things became."""
         marks = ",".join("?" * len(decisions))
-        query = f"SELECT url FROM targets WHERE json_extract(record, '$.decision') IN ({marks})"
-        return [str(row[0]) for row in self._db.execute(query, decisions)]
+        query = (
+            "SELECT url FROM targets WHERE kind = ? AND "
+            f"json_extract(record, '$.decision') IN ({marks})"
+        )
+        return [str(row[0]) for row in self._db.execute(query, (kind, *decisions))]
 
     def decision(self, url: str) -> str | None:
         """What became of a URL; "" if it waits, None if it is not known."""

@@ -67,6 +67,8 @@ class Bounds:
     in_scope: Callable[[str], bool]
     on_site: Callable[[str], bool]
     """Of sitemaps and feeds only the host counts, wherever they lie."""
+    settled: Callable[[str, int], bool] = lambda *_: False
+    """Is an address known already, so many links away or fewer? Most links are."""
 
 
 def judge(target: Target, response: Response, bounds: Bounds) -> Outcome:
@@ -104,7 +106,8 @@ def _read_listing(outcome: Outcome, response: Response, bounds: Bounds) -> None:
     """Queue what a sitemap or feed lists; a feed's pages are as deep as the feed."""
     target, found = outcome.target, listed(response.body, response.url)
     if not found.kind:
-        outcome.decision, outcome.detail = "not-a-listing", response.media_type
+        outcome.withhold("not-a-listing")  # nobody asked it whether it may be kept
+        outcome.detail = response.media_type
         return
     outcome.decision = found.kind
     depth, hops = target.depth if found.kind == "feed" else 0, target.hops + 1
@@ -142,10 +145,11 @@ def _follow_tags(
     if tags.canonical and tags.canonical != target.url and bounds.in_scope(tags.canonical):
         outcome.canonical = tags.canonical
     if target.depth < bounds.max_depth and not _nofollow(response, tags.metas):
-        links = filter(bounds.in_scope, tags.links)
-        outcome.found = [Target(url, "page", target.depth + 1, 0) for url in links]
+        depth = target.depth + 1
+        fresh = (url for url in tags.links if not bounds.settled(url, depth))
+        outcome.found = [Target(url, "page", depth, 0) for url in filter(bounds.in_scope, fresh)]
         feeds = filter(bounds.on_site, tags.feeds) if bounds.feeds else ()
-        outcome.found += [Target(url, "feed", target.depth + 1, 0) for url in feeds]
+        outcome.found += [Target(url, "feed", depth, 0) for url in feeds]
 
 
 def _nofollow(response: Response, metas: Mapping[str, str]) -> bool:

@@ -1,7 +1,8 @@
 """Hosts that turned the crawl away: they are asked for nothing more.
 
 A proxy could come back under another name from another place. It does not: sessions and places are
-for seeing more of the web, not for getting round a host that said no.
+for seeing more of the web, not for getting round a host that said no. Only pages count: many a
+store of files says 403 of a sitemap or feed that it does not have.
 """
 
 from collections import defaultdict
@@ -26,14 +27,15 @@ class Refusals:
     def __init__(self, most: int, frontier: Frontier) -> None:
         self._most = most
         self._urls: dict[str, set[str]] = defaultdict(set)
-        for url in frontier.decided(SAID_NO) if most else ():
+        for url in frontier.decided("page", SAID_NO) if most else ():
             self._urls[urlsplit(url).netloc].add(url)
 
     def note(self, outcomes: Iterable[Outcome]) -> None:
         """Take in what hosts answered."""
         for outcome in outcomes:
-            if self._most and outcome.decision in SAID_NO:
-                self._urls[urlsplit(outcome.target.url).netloc].add(outcome.target.url)
+            url, kind = outcome.target[:2]
+            if self._most and kind == "page" and outcome.decision in SAID_NO:
+                self._urls[urlsplit(url).netloc].add(url)
 
     def refusal(self, target: Target) -> Outcome | None:
         """Why this target must not be fetched; None if it may."""
@@ -41,3 +43,13 @@ class Refusals:
         if not self._most or len(said_no) < self._most:
             return None
         return Outcome(target, "host-refused", f"after {min(said_no)}", asked=False)
+
+    def summary(self) -> str:
+        """Which hosts were left, in words; "" if none was."""
+        ended = {host: min(urls) for host, urls in self._urls.items() if len(urls) >= self._most}
+        if not ended:
+            return ""
+        said = f"{len(ended):,} host{'s' if len(ended) > 1 else ''} said no"
+        return f"{said} (403 or 429; {min(ended.values())}) and got no further request: " + (
+            "gather.web.refusals says how often is enough"
+        )

@@ -21,6 +21,8 @@ __all__ = ["SiteRules"]
 ROBOTS_TYPES = ("text/plain", "text/html", "application/octet-stream", "")
 MAX_REDIRECTS = 5
 """RFC 9309, 2.3.1.2."""
+SITEMAP = "/sitemap.xml"
+"""Where a sitemap lies that nobody names."""
 
 FILE_BYTES = 1_000_000
 FILE_TYPES = (
@@ -102,8 +104,10 @@ class SiteRules:
         return self._known[origin(url)].robots.crawl_delay(self._agent)
 
     def sitemaps(self, name: str, in_scope: Callable[[str], bool]) -> list[Target]:
-        """Sitemaps that an origin's robots.txt names."""
-        urls = [canonical_url(url, name + "/") for url in self._known[name].robots.sitemaps]
+        """Sitemaps that an origin's robots.txt names; of one that names none, where it may lie."""
+        known = self._known[name]
+        named = known.robots.sitemaps or (() if known.problem else (SITEMAP,))
+        urls = [canonical_url(url, name + "/") for url in named]
         return [Target(url, "sitemap", 0, 0) for url in urls if url and in_scope(url)]
 
     def _fetch(self, name: str) -> _Answer:

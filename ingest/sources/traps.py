@@ -8,6 +8,7 @@ asked for once its credit is spent.
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ MOST_SEGMENTS = 30
 SILENT = {"script", "style", "noscript", "template", "head"}
 
 
+@lru_cache(maxsize=4_096)
 def pattern_of(url: str) -> str | None:
     """Host and path with numbers and hex taken out; None if there is nothing that could vary."""
     parts = urlsplit(url)

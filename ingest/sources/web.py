@@ -27,7 +27,8 @@ class WebConfig(FetchConfig):
     skip_paths: tuple[str, ...] = ()
     """No addresses whose path matches one of these."""
     sitemaps: bool = True
-    """Start also from the sitemaps that the seeds' robots.txt names."""
+    """Start also from the sitemaps that the seeds' robots.txt names, or from /sitemap.xml if it
+    names none."""
     feeds: bool = True
     """Read the RSS and Atom feeds that pages name."""
     earlier: str | None = None
@@ -47,6 +48,9 @@ class WebConfig(FetchConfig):
     of as many as `threads`."""
     max_minutes: float = Field(default=600.0, gt=0.0)
     """Wall time of one call; what is left then is not fetched."""
+    refusals: int = Field(default=1, ge=0)
+    """Pages that answer 403, or 429 to the last try, after which their host is asked for nothing
+    more in this crawl; 0: it goes on. Another session of a proxy is never tried for them."""
     max_redirects: int = Field(default=5, ge=0, le=20)
     """Redirects in a row."""
     threads: int = Field(default=8, ge=1)

@@ -32,7 +32,8 @@ def _ssrf_ok(seen: Seen) -> bool:
 
 
 def _bombs_ok(seen: Seen) -> bool:
-    return bool(seen["most_mb"] <= seen["cap_mb"] + 16.0)
+    pages = seen["most_mb"] <= seen["cap_mb"] + 16.0
+    return bool(pages and seen["sitemap_most_mb"] <= seen["sitemap_cap_mb"] + 16.0)
 
 
 def _drip_ok(seen: Seen) -> bool:

@@ -4,8 +4,10 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from warcio.archiveiterator import ArchiveIterator
 
+from ingest import archive
 from ingest.archive import Archive, Damaged, Stored, read_archive
 from ingest.fetch import Response
 
@@ -148,3 +150,19 @@ def test_odd_header_fields_and_addresses_do_not_break_a_record(tmp_path: Path) -
     assert isinstance(second, Stored)
     assert (first.header("X-Folded"), first.header("X-Wide")) == ("one two", "\u20ac")
     assert (second.url, second.body) == ("file:///f\u00fcr%20WARC-Type:x", "\u00e9".encode())
+
+
+def test_the_quick_reader_and_warcio_find_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.warc.gz"
+    odd = (("X", "n\u00e4ive"), ("X-Empty", ""), ("Content-type", "text/html"), ("x-two", " a  b "))
+    with Archive(path, 0) as warc:
+        for index, body in enumerate((b"", b"\r\n\r\n", b"<p>" + b"x" * 100_000, b"\xff\x00\n")):
+            warc.add(_response(index, body))
+            warc.add(replace(_response(index, body), headers=odd, withheld="too-large"))
+            warc.add_resource(f"file:///{index}.txt", "text/plain", body, "https://x.example/l")
+    quick = list(read_archive(path))
+    monkeypatch.setattr(archive, "members", lambda *_: iter(()))
+    assert quick == list(read_archive(path))
+    assert len(quick) == 12

@@ -80,8 +80,13 @@ def test_the_card_and_the_datasheet_say_what_the_records_prove(web: tuple[Path, 
     assert "11, " in sheet
     assert OPEN in sheet
     assert str(folder) not in sheet
+    assert "personal data of a known form replaced" in card.text
     kept = clean.run(CleanConfig(workers=1, redact_pii=False), run_dir)
-    assert "not looked for and not replaced" in (kept.path / "DATASHEET.md").read_text("utf-8")
+    for name in ("DATASHEET.md", "README.md"):
+        told = (kept.path / name).read_text("utf-8")
+        assert "not looked for and not replaced" in told
+        assert "of a known form replaced" not in told
+        assert "| EMAIL |" not in told
 
 
 def test_each_reason_is_counted(web: tuple[Path, Path]) -> None:

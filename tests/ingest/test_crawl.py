@@ -1,6 +1,7 @@
 """The crawler: what it asks for, what it never asks for, and that it always asks for the same."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def test_links_are_followed_and_rules_obeyed(site: Site, tmp_path: Path) -> None
     assert set(site.seen) == {
         "/robots.txt",
         *FILES,
+        "/sitemap.xml",
         "/",
         "/a",
         "/a/deep",
@@ -115,7 +117,8 @@ def test_budgets_cut_at_the_same_place_whatever_the_threads(site: Site, tmp_path
         site.seen.clear()
         config = _config(site, max_pages=11, threads=threads)
         web = gather.run(config, tmp_path / str(threads))
-        assert sorted(site.seen) == sorted(["/robots.txt", *FILES, "/", *paths[:10]])
+        first = ["/robots.txt", *FILES, "/sitemap.xml", "/"]
+        assert sorted(site.seen) == sorted([*first, *paths[:10]])
         assert web.metrics["not_fetched"] == 20
         lines = (web.path / gather.FETCHES).read_bytes()
         digests.add(lines)
@@ -138,7 +141,61 @@ def test_www_is_the_same_site_and_others_are_not(site: Site, tmp_path: Path) -> 
     }
     connect = {**site.connect, f"www.{HOST}:80": f"127.0.0.1:{site.port}"}
     web = gather.run(_config(site, connect=connect), tmp_path)
-    assert web.metrics["decisions"] == {"kept": 1, "redirect": 1, "redirect-out-of-scope": 1}
+    maps = {"http-404": 2}  # neither has a sitemap
+    pages = {"kept": 1, "redirect": 1, "redirect-out-of-scope": 1}
+    assert web.metrics["decisions"] == maps | pages
+
+
+def test_a_host_that_says_no_is_asked_no_more(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [f"/p{number:03d}" for number in range(200)]
+    site.routes |= {"/": _link(*paths), **dict.fromkeys(paths, PARAGRAPH)}
+    site.routes["/p001"] = (403, {}, b"no")
+    gather.run(_config(site), tmp_path / "one")
+    said = Counter(record["decision"] for record in _fetches(tmp_path / "one").values())
+    assert said["http-403"] == 1
+    assert said["host-refused"] >= 200 - 64  # those under way at the time may end
+    assert len(site.seen) < 80
+    assert "1 host said no" in capsys.readouterr().err
+    site.seen.clear()
+    gather.run(_config(site, refusals=0, trap_pages=1_000), tmp_path / "all")
+    assert set(paths) <= set(site.seen)
+
+
+@pytest.mark.parametrize(
+    ("robots", "settings", "asked"),
+    [
+        ((404, {}, b""), {}, True),
+        ((200, {"Content-Type": "text/plain"}, b"User-agent: *\nAllow: /"), {}, True),
+        ((404, {}, b""), {"sitemaps": False}, False),
+        ((200, {"Content-Type": "text/plain"}, b"Sitemap: /other.xml"), {}, False),
+        ((200, {"Content-Type": "text/plain"}, b"User-agent: *\nDisallow: /*.xml"), {}, False),
+    ],
+)
+def test_a_sitemap_that_nobody_names_is_tried_once(
+    site: Site, tmp_path: Path, robots: Any, settings: dict[str, Any], asked: bool
+) -> None:
+    xml = f"<urlset><url><loc>http://{HOST}/hidden</loc></url></urlset>".encode()
+    site.routes |= {
+        "/robots.txt": robots, "/": _link("/a"), "/a": PARAGRAPH, "/hidden": PARAGRAPH,
+        "/sitemap.xml": (200, {"Content-Type": "application/xml"}, xml),
+    }
+    gather.run(_config(site, **settings), tmp_path)
+    assert site.seen.count("/sitemap.xml") == asked
+    assert ("/hidden" in _fetches(tmp_path)) is asked
+
+
+@pytest.mark.parametrize("answer", [(403, {}, b"no"), "<p>not found, says a page with 200"])
+def test_what_a_guessed_sitemap_answers_is_held_against_nobody(
+    site: Site, tmp_path: Path, answer: Any
+) -> None:
+    site.routes |= {"/": _link("/a"), "/a": PARAGRAPH, "/sitemap.xml": answer}
+    gather.run(_config(site), tmp_path)
+    assert _fetches(tmp_path)["/a"]["decision"] == "kept"
+    stored = read_archive(tmp_path / gather.FOLDER / gather.ARCHIVE)
+    bodies = {item.url: item.body for item in stored if isinstance(item, Stored)}
+    assert b"says a page" not in bodies[f"http://{HOST}/sitemap.xml"]
 
 
 def test_sitemaps_are_a_start(site: Site, tmp_path: Path) -> None:
@@ -259,6 +316,7 @@ def test_a_site_s_files_refuse_before_anything_is_asked(site: Site, tmp_path: Pa
         "/reserved/a": ("opt-out-site", TDMREP),
         "/studio/b": ("opt-out-site", AI_TXT),
         "/open/c": ("kept", None),
+        "/sitemap.xml": ("http-404", None),
     }
     assert not {"/reserved/a", "/studio/b"} & set(site.seen)
 

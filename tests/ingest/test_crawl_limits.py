@@ -79,6 +79,7 @@ def test_feeds_and_packed_sitemaps_also_as_seeds(site: Site, tmp_path: Path) -> 
     assert {path: record["decision"] for path, record in found.items()} == {
         "/": "kept", "/news": "feed", "/feed": "feed", "/maps.xml.gz": "sitemap",
         "/data.xml": "not-a-listing", "/from-feed": "kept", "/from-map": "kept", "/n": "kept",
+        "/sitemap.xml": "http-404",
     }
     assert "/news" not in _run(site, tmp_path / "b", feeds=False)
 
@@ -278,4 +279,4 @@ def test_a_full_disk_is_one_line_and_the_crawl_goes_on_with_room(
     assert not (tmp_path / "run" / gather.FOLDER).exists()
     assert run(0).returncode == 0
     lines = (tmp_path / "run" / gather.FOLDER / gather.FETCHES).read_text("utf-8").splitlines()
-    assert len(lines) == 31
+    assert len(lines) == 32

@@ -244,11 +244,13 @@ def test_the_password_stands_in_no_answer(proxy: Proxy) -> None:
     assert "Proxy-Authorization" not in repr(answer)
 
 
-def _crawl(proxy: Proxy, run_dir: Path, hosts: list[str], **settings: Any) -> dict[str, Any]:
+def _crawl(
+    proxy: Proxy, run_dir: Path, hosts: list[str], refusals: int = 1, **settings: Any
+) -> dict[str, Any]:
     told = {"address": proxy.address, "user": "me", "look_up": False, **settings}
     web = WebConfig(
         seeds=tuple(f"http://{host}/" for host in hosts), proxy=ProxyConfig(**told), retries=0,
-        delay_s=0.01, sitemaps=False,
+        delay_s=0.01, sitemaps=False, refusals=refusals,
     )
     gather.run(gather.GatherConfig(web=web), run_dir)
     lines = (run_dir / gather.FOLDER / gather.FETCHES).read_text("utf-8").splitlines()

@@ -6,6 +6,7 @@ import functools
 import gzip
 import io
 import multiprocessing
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ingest.fetch import HTML_TYPES, FetchConfig, Fetcher, FetchFailed
+from ingest.sitemaps import LIST_TYPES, MAX_BYTES, listed
+from tests.benchmarks.fetched.swollen import swollen
 from tests.ingest.webserver import HOST, serve
 
 __all__ = ["measure"]
@@ -22,45 +25,63 @@ BLOCK = bytes(1_000_000)
 
 
 def measure(work: Path, quick: bool) -> dict[str, Any]:
-    """By bomb: what became of it, and MB above the memory before it."""
+    """By bomb: what became of it, and MB above the memory before it. Sitemaps, which are also read,
+    have a cap of their own."""
     del work
-    with serve() as site:
-        site.routes["/warm"] = "<p>hello"
-        bombs = _bombs(64 if quick else 1_000)
-        site.routes |= {f"/{name}": _route(*bomb) for name, bomb in bombs.items()}
-        context = multiprocessing.get_context("spawn")
-        mine, other = context.Pipe()
-        process = context.Process(target=_client, args=(other, site.connect, list(bombs)))
-        process.start()
-        seen: dict[str, tuple[str, float]] = dict(mine.recv())
-        process.join()
-    worst = max(over for _, over in seen.values())
+    megabytes = 64 if quick else 1_000
+    pages = {name: _route(*bomb) for name, bomb in _bombs(megabytes).items()}
+    maps = {name: (200, *bomb) for name, bomb in swollen(megabytes).items()}
+    seen, listings = _seen(pages, False), _seen(maps, True)
     return {
-        "cap_mb": CAP / 1e6,
-        "most_mb": worst,
-        "bombs": {name: {"became": why, "mb": over} for name, (why, over) in seen.items()},
+        "cap_mb": CAP / 1e6, "most_mb": max(one["mb"] for one in seen.values()), "bombs": seen,
+        "sitemap_cap_mb": MAX_BYTES / 1e6,
+        "sitemap_most_mb": max(one["mb"] for one in listings.values()), "sitemaps": listings,
     }
 
 
-def _client(pipe: Any, connect: dict[str, str], names: list[str]) -> None:
+def _seen(routes: dict[str, Any], lists: bool) -> dict[str, dict[str, Any]]:
+    with serve() as site:
+        small = "<urlset><url><loc>http://x.example/</loc></url></urlset>"
+        site.routes["/warm"] = small
+        site.routes |= {f"/{name}": route for name, route in routes.items()}
+        context = multiprocessing.get_context("spawn")
+        mine, other = context.Pipe()
+        process = context.Process(target=_client, args=(other, site.connect, list(routes), lists))
+        process.start()
+        seen: dict[str, dict[str, Any]] = dict(mine.recv())
+        process.join()
+    return seen
+
+
+def _client(pipe: Any, connect: dict[str, str], names: list[str], lists: bool) -> None:
     fetcher = Fetcher(
         FetchConfig(connect=connect, page_bytes=CAP, deadline_s=10.0, retries=0), 1
     )
     for _ in range(3):
-        fetcher.get(f"http://{HOST}/warm", HTML_TYPES)
+        _became(fetcher, "warm", lists)
     seen = []
     for name in names:
         ctypes.CDLL(None).malloc_trim(0)  # what the one before left must not hide this one
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts here
-        before = _peak_mb()
-        try:
-            response = fetcher.get(f"http://{HOST}/{name}", HTML_TYPES)
-            why = response.withheld or f"{len(response.body)} bytes"
-        except FetchFailed as error:
-            why = error.reason
-        seen.append((name, (why, round(_peak_mb() - before, 1))))
+        before, started = _peak_mb(), time.process_time()
+        why = _became(fetcher, name, lists)
+        spent = round(time.process_time() - started, 2)
+        over = round(_peak_mb() - before, 1)
+        seen.append((name, {"became": why, "mb": over, "cpu_s": spent}))
     pipe.send(seen)
     fetcher.close()
+
+
+def _became(fetcher: Fetcher, name: str, lists: bool) -> str:
+    url, types = f"http://{HOST}/{name}", (*HTML_TYPES, *LIST_TYPES)
+    try:
+        response = fetcher.get(url, types, most_bytes=MAX_BYTES if lists else 0)
+    except FetchFailed as error:
+        return error.reason
+    if response.withheld or not lists:
+        return response.withheld or f"{len(response.body)} bytes"
+    found = listed(response.body, url)
+    return f"{found.kind or 'no listing'} of {len(found.pages)}"
 
 
 def _peak_mb() -> float:

@@ -18,7 +18,7 @@ from ingest.boilerplate import BoilerplateConfig, without_lines
 from ingest.decode import decode
 from ingest.dedup import exact_key, fingerprint
 from ingest.extract import Mode, extract
-from ingest.language import language_of
+from ingest.language import language_of, surely_other
 from ingest.licences import chosen, stated_in
 from ingest.pii import redact
 from ingest.quality import QualityConfig, judged
@@ -129,6 +129,12 @@ def _read(job: Job) -> Finding:
     finding.decisions |= licence
     if refusal:
         return _dropped(finding, "opt-out", refusal.signal)
+    other = surely_other(tree, config.languages)
+    if other is not None:
+        text, finding.language, score = other
+        finding.text = text
+        finding.decisions["language"] = [finding.language, score]
+        return _dropped(finding, "language", finding.language)
     document = extract(
         job.body, job.url, config.extract, content_type=job.content_type
     )

@@ -107,7 +107,7 @@ def stated_in(
         found += [one for tag in _tags(tree, CC_HOST in lower) for one in _in_tag(tag)]
         source = page[:LONGEST]
         found += [Stated("SPDX tag", tag[1]) for tag in TAG.finditer(source)]
-        found += [Stated("text", name) for name in _in_sentences(source, lower)]
+        found += [Stated("text", name) for name in _in_sentences(source)]
     known = [one for one in found if one.where not in ("meta", "text") or spdx_of(one.value)]
     return sorted(dict.fromkeys(known), key=lambda one: ORDER.index(one.where))
 
@@ -193,13 +193,17 @@ def _tags(tree: Any, creative_commons: bool) -> Iterator[Any]:
             yield tag
 
 
-def _in_sentences(source: str, lower: str) -> Iterator[str]:
+def _in_sentences(source: str) -> Iterator[str]:
     """Looked for around the word that stands in all of them, and only where a name follows it."""
+    lower = source.lower()
+    if len(lower) != len(source):  # a few letters become two, and places would not agree
+        yield from (match["name"].strip() for match in SENTENCE.finditer(source))
+        return
     at, read = lower.find("under"), 0
-    while 0 <= at < len(source):
+    while at >= 0:
         if any(name in lower[at : at + AFTER] for name in NAMES):
             match = SENTENCE.search(source, max(read, at - BEFORE), at + AFTER)
-            if match:
+            if match and match.start() < at:  # of a later one the end may be cut off
                 yield match["name"].strip()
                 read = match.end()
         at = lower.find("under", max(read, at + 5))

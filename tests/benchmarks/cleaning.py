@@ -113,7 +113,11 @@ def line_2(result: Result, work: Path, count: int) -> None:
     found = pages(work, count)
     run = archive_of(found, work)
     ours, theirs = {}, work / "rival"
-    for name, settings in (("same job", ["clean.redact_pii=false"]), ("with redaction", [])):
+    for name, settings in (
+        ("same job", ["clean.redact_pii=false", "clean.extract=fast"]),
+        ("with redaction", ["clean.extract=fast"]),
+        ("with redaction, extract=quality", []),
+    ):
         shutil.rmtree(run / "2-corpus", ignore_errors=True)
         flags = [word for setting in settings for word in ("--set", setting)]
         config = work / "published.toml"

@@ -91,6 +91,13 @@ def test_the_firmest_statement_is_taken_and_the_others_are_told() -> None:
     }
 
 
+@pytest.mark.parametrize("before", ["", "\u0130" * 9_000, "under the bridge " * 300, "x" * 9_000])
+def test_a_sentence_is_found_wherever_it_stands(before: str) -> None:
+    said = "This work is licensed\n   under   the terms of the CC BY-SA 4.0 licence."
+    page = f"<p>{before}</p><p>Permits are under way.</p><p>{said}</p><p>{before}</p><p>{said}</p>"
+    assert chosen(stated_in(page))[0] == "CC-BY-SA-4.0"
+
+
 def test_an_unknown_licence_stays_as_it_was_stated() -> None:
     licence, decision = chosen(stated_in('<link rel="license" href="https://example.org/terms">'))
     assert licence == "https://example.org/terms"

@@ -3,7 +3,7 @@
 import pytest
 
 from ingest.links import canonical_url, resolved
-from ingest.tags import read_tags
+from ingest.tags import metas_of, parse_page, read_tags
 
 SEARCH = "http://example.org/?sid=14&s=long-range-weather-2026"
 
@@ -49,6 +49,17 @@ def test_tags_of_a_page() -> None:
     <a rel="nofollow noopener" href="/no">n</a> <a>none</a><a href="https://other.example/">o</a>"""
     tags = read_tags(page, "http://x.example/start")
     assert tags.links == ("http://x.example/deep/a.html", "https://other.example/")
+
+
+def test_metas_alone_are_those_of_all_tags() -> None:
+    page = """<head><base href="/deep/"><meta name="Robots" content="noai"><meta name=robots
+    content=none><meta http-equiv=refresh content="0; url=/b"><link rel=license href=l.xml
+    type="application/rsl+xml"></head><a rel=license type="application/RSL+xml" href="../m.xml">m
+    </a><a rel=license href=/by>by</a><meta name=tdm-reservation content=1>"""
+    metas = metas_of(parse_page(page), "http://x.example/start")
+    assert metas == read_tags(page, "http://x.example/start").metas
+    assert metas["robots"] == "noai,none"
+    assert metas["rsl"] == "http://x.example/deep/l.xml,http://x.example/m.xml"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 
 from ingest.decode import decode
 from ingest.extract import extract
-from ingest.language import language_of
+from ingest.language import language_of, surely_other
+from ingest.tags import parse_page
 
 PROSE = (
     "The river rises in the hills above the town and runs west for forty miles. In spring it "
@@ -94,3 +95,28 @@ def test_plain_text_is_taken_as_it_is() -> None:
 )
 def test_languages(text: str, language: str) -> None:
     assert language_of(text)[0] == language
+
+
+def _in_paragraphs(*paragraphs: str) -> str:
+    return "<html><body><p>Home</p>" + "".join(f"<p>{one}</p>" for one in paragraphs)
+
+
+def test_a_page_that_is_surely_in_another_language_needs_no_extraction() -> None:
+    german = (
+        "Der Fluss entspringt in den Hügeln über der Stadt und fließt vierzig Meilen nach Westen; "
+        "im Frühling führt er das Wasser der Schneeschmelze und überschwemmt die Wiesen am Ufer. "
+    ) * 2
+    found = surely_other(parse_page(_in_paragraphs(german, german, german)), ("en",))
+    assert found is not None
+    assert found[1] == "de"
+    assert "entspringt" in found[0]
+    wanted: tuple[str, ...]
+    for page, wanted in (
+        (_in_paragraphs(german, german, german), ("de", "en")),
+        (_in_paragraphs(german, german, german), ()),
+        (_in_paragraphs(german, LONG, german), ("en",)),
+        (_in_paragraphs(LONG, LONG), ("en",)),
+        (_in_paragraphs(german), ("en",)),  # too little to be sure
+        ("", ("en",)),
+    ):
+        assert surely_other(parse_page(page), wanted) is None

@@ -102,9 +102,10 @@ class Crawler:
 
     def summaries(self) -> list[str]:
         """What is worth saying at the end, a line each."""
-        proxied = isinstance(self.fetcher, ProxiedFetcher)
-        sessions = self.fetcher.sessions.summary() if proxied else ""
-        return [line for line in (sessions, self.refusals.summary()) if line]
+        lines = [self.refusals.summary()]
+        if isinstance(self.fetcher, ProxiedFetcher):
+            lines.append(self.fetcher.sessions.summary())
+        return [line for line in lines if line]
 
     def _run_round(self, round_: int, warc: Archive, pool: ThreadPoolExecutor, shown: Bar) -> bool:
         """Work off one round; False if a budget ended before it."""

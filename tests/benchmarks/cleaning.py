@@ -112,7 +112,8 @@ def line_2(result: Result, work: Path, count: int) -> None:
     """The whole stage beside the whole chain, and whether they decide alike."""
     found = pages(work, count)
     run = archive_of(found, work)
-    ours, theirs = {}, work / "rival"
+    ours: dict[str, dict[str, float]] = {}
+    theirs = work / "rival"
     for name, settings in (
         ("same job", ["clean.redact_pii=false", "clean.extract=fast"]),
         ("with redaction", ["clean.extract=fast"]),

@@ -6,14 +6,14 @@ import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from pretrain.fused.frame import Frame, Tensor, fold, normalise, normalise_back, unfold
+from pretrain.fused.compiled import call
+from pretrain.fused.frame import Frame, Tensor, add, fold, normalise, normalise_back, unfold
 from pretrain.fused.heads import (
     blocks,
     by_block,
     by_token,
     halves_of,
     head_scales,
-    lay_out,
     turn,
     turn_back,
     whole,
@@ -43,18 +43,16 @@ class Attention(Function):
         into = fold(norm_E, *halves, v_proj).to(frame.dtype)
         out = o_proj.to(frame.dtype)
         made = hat_NE @ into.t()
-        half = halves[0].shape[0]
         scales = None
         if q_norm is not None and k_norm is not None:
             scales = head_scales(q_norm, k_norm, frame)
-        turned, kept = turn(made[:, :half], made[:, half : 2 * half], scales, frame)
-        query, key, value = lay_out(turned, made[:, 2 * half :], frame)
+        (query, key, value), kept = turn(made, scales, frame)
         mixed, shares = _attend(query, key, value, frame)
         mixed_NF = by_token(mixed, frame)
         ctx.save_for_backward(hat_NE, factor_N, into, out, query, key, value, mixed_NF, *shares)
         ctx.kept, ctx.scales, ctx.frame = kept, scales, frame
         ctx.weights = norm_E, q_proj, k_proj, v_proj
-        return x_NE + mixed_NF @ out.t()
+        return add(x_NE, mixed_NF @ out.t(), frame)
 
     @staticmethod
     @once_differentiable
@@ -65,13 +63,9 @@ class Attention(Function):
         dout = dy_NE.to(out.dtype)
         dmixed = by_block(dout @ out, frame)
         do_proj = dout.t() @ mixed_NF
-        dquery, dkey, dvalue = _attend_back(dmixed, query, key, value, shares, frame)
-        dmade = torch.empty(len(hat_NE), len(into), dtype=frame.dtype)
-        half = (len(into) - len(v_proj)) // 2
-        dscales = turn_back(dquery, dkey, ctx.kept, ctx.scales, dmade, half, frame)
-        heads = dmade[:, 2 * half :].view(frame.B, frame.T, frame.G, frame.D)
-        heads.copy_(dvalue.view(frame.B, frame.G, frame.T, frame.D).transpose(1, 2))
-        dx_NE = normalise_back(dmade @ into, hat_NE, factor_N, dy_NE)
+        gradients = _attend_back(dmixed, query, key, value, shares, frame)
+        dmade, dscales = turn_back(*gradients, ctx.kept, ctx.scales, frame)
+        dx_NE = normalise_back(dmade @ into, hat_NE, factor_N, dy_NE, frame)
         halves = halves_of(q_proj, k_proj, frame)
         dnorm, (first, second, dv_proj) = unfold(dmade.t() @ hat_NE, norm_E, *halves, v_proj)
         dq_proj, dk_proj = whole(first, second, frame)
@@ -82,15 +76,12 @@ def _attend(
     query: Tensor, key: Tensor, value: Tensor, frame: Frame
 ) -> tuple[Tensor, list[Tensor]]:
     """Mixed values, laid out as the queries, and what share each had, block by block."""
-    J, R, Q = blocks(frame)
-    ahead_QQ = torch.full((Q, Q), float("-inf"), dtype=frame.dtype).triu(1)
+    J, _, Q = blocks(frame)
     mixed, shares = torch.empty_like(query), []
     for j in range(J):
         K = (j + 1) * Q
-        scores = torch.bmm(query[:, j], key[:, :K].mT)
-        scores.view(-1, R, Q, K)[..., K - Q :] += ahead_QQ
-        shares.append(torch.softmax(scores, -1))
-        mixed[:, j] = torch.bmm(shares[j], value[:, :K])
+        shares.append(_weigh(torch.bmm(query[j], key[:, :K].mT), frame))
+        torch.bmm(shares[j], value[:, :K], out=mixed[j])
     return mixed, shares
 
 
@@ -101,16 +92,38 @@ def _attend_back(
     value: Tensor,
     shares: list[Tensor],
     frame: Frame,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of queries (products' type), keys and values (fp32)."""
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Gradients of queries, and of keys and values from each block of queries."""
     Q = blocks(frame)[2]
     dquery = torch.empty_like(query)
-    dkey, dvalue = torch.zeros(key.shape), torch.zeros(value.shape)
+    dkeys, dvalues = [], []
     for j, share in enumerate(shares):
         K = (j + 1) * Q
-        dshare = torch.bmm(dmixed[:, j], value[:, :K].mT)
-        dscores = torch.ops.aten._softmax_backward_data(dshare, share, -1, share.dtype)
-        dquery[:, j] = torch.bmm(dscores, key[:, :K])
-        dkey[:, :K] += torch.bmm(dscores.mT, query[:, j])
-        dvalue[:, :K] += torch.bmm(share.mT, dmixed[:, j])
-    return dquery, dkey, dvalue
+        dshare = torch.bmm(dmixed[j], value[:, :K].mT)
+        dscores = _weigh_back(dshare, share, frame)
+        torch.bmm(dscores, key[:, :K], out=dquery[j])
+        dkeys.append(torch.bmm(dscores.mT, query[j]))
+        dvalues.append(torch.bmm(share.mT, dmixed[j]))
+    return dquery, dkeys, dvalues
+
+
+def _weigh(scores: Tensor, frame: Frame) -> Tensor:
+    """Softmax of the scores (B x G, R x Q, K) over the keys that a query may see."""
+    _, R, Q = blocks(frame)
+    K = scores.shape[-1]
+    if frame.kernels:
+        call(frame.kernels.shares, scores, scores.shape[0] * R * Q, K, Q)
+        return scores
+    ahead_QQ = torch.full((Q, Q), float("-inf"), dtype=frame.dtype).triu(1)
+    scores.view(-1, R, Q, K)[..., K - Q :] += ahead_QQ
+    return torch.softmax(scores, -1)
+
+
+def _weigh_back(dshare: Tensor, share: Tensor, frame: Frame) -> Tensor:
+    """Gradient of the scores; that of the shares may be overwritten."""
+    if not frame.kernels:
+        return torch.ops.aten._softmax_backward_data(dshare, share, -1, share.dtype)
+    Q = blocks(frame)[2]
+    rows, K = share.shape[0] * share.shape[1], share.shape[2]
+    call(frame.kernels.shares_back, dshare, share, rows, K, Q)
+    return dshare

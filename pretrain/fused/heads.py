@@ -2,6 +2,7 @@
 
 import torch
 
+from pretrain.fused.compiled import call
 from pretrain.fused.frame import Frame, Tensor
 
 __all__ = [
@@ -11,7 +12,6 @@ __all__ = [
     "by_token",
     "halves_of",
     "head_scales",
-    "lay_out",
     "turn",
     "turn_back",
     "whole",
@@ -49,10 +49,17 @@ def head_scales(q_norm: Tensor, k_norm: Tensor, frame: Frame) -> tuple[Tensor, T
 
 
 def turn(
-    first_NA: Tensor, second_NA: Tensor, scales: tuple[Tensor, Tensor] | None, frame: Frame
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, ...]]:
-    """Norm of each head (where it has one) and rotation; and what the way back needs."""
-    one, two = first_NA.float(), second_NA.float()
+    made_NW: Tensor, scales: tuple[Tensor, Tensor] | None, frame: Frame
+) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
+    """Norm of each head (where it has one), rotation, layout; and what the way back needs.
+
+    `made` has first halves, second halves and values. Queries come out as (blocks, B x G,
+    heads x Q, D), keys and values as (B x G, T, D), all contiguous.
+    """
+    if frame.kernels:
+        return _turn_at_once(made_NW, scales, frame)
+    half = frame.cos_TA.shape[1]
+    one, two = made_NW[:, :half].float(), made_NW[:, half : 2 * half].float()
     kept: tuple[Tensor, ...] = ()
     if scales is not None:
         squares = torch.addcmul(one * one, two, two)
@@ -65,25 +72,33 @@ def turn(
     one, two = one.view(frame.B, frame.T, -1), two.view(frame.B, frame.T, -1)
     turned_one = torch.addcmul(one * frame.cos_TA, two, frame.sin_TA, value=-1)
     turned_two = torch.addcmul(two * frame.cos_TA, one, frame.sin_TA)
-    return (turned_one, turned_two), kept
+    return _lay_out((turned_one, turned_two), made_NW[:, 2 * half :], frame), kept
 
 
 def turn_back(
     dquery: Tensor,
-    dkey: Tensor,
+    dkeys: list[Tensor],
+    dvalues: list[Tensor],
     kept: tuple[Tensor, ...],
     scales: tuple[Tensor, Tensor] | None,
-    dmade: Tensor,
-    half: int,
     frame: Frame,
-) -> tuple[Tensor | None, Tensor | None]:
-    """Write the gradient of the heads before `turn`; returns that of their norms' weights."""
-    done, dtwo = gather_heads(dquery, dkey, frame)
+) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
+    """Gradients of what went into `turn`, and of the norms' weights.
+
+    Those of keys and values come from each block of queries apart: (B x G, K, D).
+    """
+    if frame.kernels:
+        return _turn_back_at_once(dquery, dkeys, dvalues, kept, scales, frame)
+    half = frame.cos_TA.shape[1]
+    dmade = dquery.new_empty(frame.B * frame.T, 2 * half + frame.G * frame.D)
+    heads = dmade[:, 2 * half :].view(frame.B, frame.T, frame.G, frame.D)
+    heads.copy_(_add_up(dvalues, frame).transpose(1, 2))
+    done, dtwo = _gather_heads(dquery, _add_up(dkeys, frame), frame)
     back_one = torch.addcmul(done * frame.cos_TA, dtwo, frame.sin_TA).flatten(0, 1)
     back_two = torch.addcmul(dtwo * frame.cos_TA, done, frame.sin_TA, value=-1).flatten(0, 1)
     if scales is None:
         dmade[:, :half], dmade[:, half : 2 * half] = back_one, back_two
-        return None, None
+        return dmade, (None, None)
     one, two, factor = kept
     dscales = [(back * hat).sum(0) for back, hat in ((back_one, one), (back_two, two))]
     back_one, back_two = back_one.mul_(scales[0]), back_two.mul_(scales[1])
@@ -92,10 +107,54 @@ def turn_back(
     for place, back, hat in ((0, back_one, one), (half, back_two, two)):
         inward = _by_head(back, frame).addcmul_(_by_head(hat, frame), dots).mul_(factor)
         dmade[:, place : place + half] = inward.flatten(1)
+    return dmade, _by_norm(dscales, frame)
+
+
+def _by_norm(dscales: list[Tensor], frame: Frame) -> tuple[Tensor, Tensor]:
+    """Undo `head_scales`."""
     by_half = [dscale.view(-1, frame.D // 2) for dscale in dscales]
     queries = torch.cat([heads[: frame.H].sum(0) for heads in by_half])
     keys = torch.cat([heads[frame.H :].sum(0) for heads in by_half])
     return queries, keys
+
+
+def _turn_at_once(
+    made_NW: Tensor, scales: tuple[Tensor, Tensor] | None, frame: Frame
+) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
+    assert frame.kernels
+    B, T, H, G, D = sizes = frame.B, frame.T, frame.H, frame.G, frame.D
+    J, R, Q = blocks(frame)
+    scale_2A = torch.ones(2, len(frame.cos_TA[0])) if scales is None else torch.stack(scales)
+    query = made_NW.new_empty(J, B * G, R * Q, D)
+    key, value = made_NW.new_empty(2, B * G, T, D)
+    factor_NA = torch.empty(B * T, H + G)
+    call(
+        frame.kernels.turn, made_NW, scale_2A, frame.cos_TA, frame.sin_TA,
+        query, key, value, factor_NA, *sizes, Q, scales is not None, frame.eps,
+    )  # fmt: skip
+    return (query, key, value), (made_NW, scale_2A, factor_NA)
+
+
+def _turn_back_at_once(
+    dquery: Tensor,
+    dkeys: list[Tensor],
+    dvalues: list[Tensor],
+    kept: tuple[Tensor, ...],
+    scales: tuple[Tensor, Tensor] | None,
+    frame: Frame,
+) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
+    assert frame.kernels
+    made_NW, scale_2A, factor_NA = kept
+    sizes = frame.B, frame.T, frame.H, frame.G, frame.D
+    J, _, Q = blocks(frame)
+    dmade, dscale = torch.empty_like(made_NW), torch.empty(frame.B * J, *scale_2A.shape)
+    call(
+        frame.kernels.turn_back, dquery, dkeys, dvalues, made_NW, scale_2A, frame.cos_TA,
+        frame.sin_TA, factor_NA, dmade, dscale, *sizes, Q, scales is not None,
+    )  # fmt: skip
+    if scales is None:
+        return dmade, (None, None)
+    return dmade, _by_norm(list(dscale.sum(0)), frame)
 
 
 def _by_head(x_NA: Tensor, frame: Frame) -> Tensor:
@@ -108,31 +167,38 @@ def blocks(frame: Frame) -> tuple[int, int, int]:
     return frame.T // Q, frame.H // frame.G, Q
 
 
-def lay_out(
+def _lay_out(
     turned: tuple[Tensor, Tensor], value_NF: Tensor, frame: Frame
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries (B x G, blocks, heads x Q, D), keys and values (B x G, T, D), contiguous."""
     B, T, G, D = frame.B, frame.T, frame.G, frame.D
     J, R, Q = blocks(frame)
-    query = torch.empty(B, G, J, R, Q, D, dtype=frame.dtype)
+    query = torch.empty(J, B, G, R, Q, D, dtype=frame.dtype)
     key = torch.empty(B, G, T, D, dtype=frame.dtype)
     border = frame.H * D // 2
     for place, half in ((0, turned[0]), (D // 2, turned[1])):
         here = slice(place, place + D // 2)
         queries = half[..., :border].view(B, J, Q, G, R, D // 2)
-        query[..., here].copy_(queries.permute(0, 3, 1, 4, 2, 5))
+        query[..., here].copy_(queries.permute(1, 0, 3, 4, 2, 5))
         key[..., here].copy_(half[..., border:].view(B, T, G, D // 2).transpose(1, 2))
     value = value_NF.view(B, T, G, D).transpose(1, 2).contiguous()
-    return query.view(B * G, J, R * Q, D), key.view(B * G, T, D), value.view(B * G, T, D)
+    return query.view(J, B * G, R * Q, D), key.view(B * G, T, D), value.view(B * G, T, D)
 
 
-def gather_heads(dquery: Tensor, dkey: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-    """Gradients of queries and keys as halves (B, T, A x D/2) in fp32: undoes `lay_out`."""
+def _add_up(parts: list[Tensor], frame: Frame) -> Tensor:
+    """Sum (B x G, T, D) in fp32 of what the queries of each block give to the keys they see."""
+    total = parts[-1].float()
+    for part in parts[:-1]:
+        total[:, : part.shape[1]] += part
+    return total.view(frame.B, frame.G, frame.T, frame.D)
+
+
+def _gather_heads(dquery: Tensor, dkey: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    """Gradients of queries and keys as halves (B, T, A x D/2) in fp32: undoes `_lay_out`."""
     B, T, G, D = frame.B, frame.T, frame.G, frame.D
     J, R, Q = blocks(frame)
     border = frame.H * D // 2
-    queries = dquery.view(B, G, J, R, Q, D).permute(0, 2, 4, 1, 3, 5)
-    keys = dkey.view(B, G, T, D).transpose(1, 2)
+    queries = dquery.view(J, B, G, R, Q, D).permute(1, 0, 4, 2, 3, 5)
+    keys = dkey.transpose(1, 2)
     halves = []
     for place in (0, D // 2):
         here = slice(place, place + D // 2)
@@ -144,12 +210,24 @@ def gather_heads(dquery: Tensor, dkey: Tensor, frame: Frame) -> tuple[Tensor, Te
 
 
 def by_token(mixed: Tensor, frame: Frame) -> Tensor:
+    """From the layout of queries to one row a token."""
+    B, T, H, G, D = sizes = frame.B, frame.T, frame.H, frame.G, frame.D
     J, R, Q = blocks(frame)
-    heads = mixed.view(frame.B, frame.G, J, R, Q, frame.D).permute(0, 2, 4, 1, 3, 5)
-    return heads.reshape(frame.B * frame.T, frame.H * frame.D)
+    if not frame.kernels:
+        heads = mixed.view(J, B, G, R, Q, D).permute(1, 0, 4, 2, 3, 5)
+        return heads.reshape(B * T, H * D)
+    mixed_NF = mixed.new_empty(B * T, H * D)
+    call(frame.kernels.by_token, mixed, mixed_NF, *sizes, Q)
+    return mixed_NF
 
 
 def by_block(mixed_NF: Tensor, frame: Frame) -> Tensor:
+    """Undo `by_token`."""
+    B, _, _, G, D = sizes = frame.B, frame.T, frame.H, frame.G, frame.D
     J, R, Q = blocks(frame)
-    heads = mixed_NF.view(frame.B, J, Q, frame.G, R, frame.D).permute(0, 3, 1, 4, 2, 5)
-    return heads.reshape(frame.B * frame.G, J, R * Q, frame.D)
+    if not frame.kernels:
+        heads = mixed_NF.view(B, J, Q, G, R, D).permute(1, 0, 3, 4, 2, 5)
+        return heads.reshape(J, B * G, R * Q, D)
+    mixed = mixed_NF.new_empty(J, B * G, R * Q, D)
+    call(frame.kernels.by_block, mixed_NF, mixed, *sizes, Q)
+    return mixed

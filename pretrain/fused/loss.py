@@ -6,6 +6,7 @@ import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from pretrain.fused.compiled import call
 from pretrain.fused.frame import Frame, Tensor, fold, normalise, normalise_back, unfold
 
 __all__ = ["Loss"]
@@ -34,26 +35,37 @@ class Loss(Function):
         dinto = torch.zeros_like(head_VE)
         for start in range(0, len(y_N), ROWS):
             rows = slice(start, start + ROWS)
-            share_RV = torch.softmax(hat_NE[rows] @ into.t(), -1)
-            wanted = y_N[rows, None]
-            counts = wanted != ignore
-            place = wanted.where(counts, 0)
-            chance = share_RV.gather(1, place)
-            total -= chance.float().clamp_min(1e-38).log_().where(counts, 0.0).sum()
-            share_RV[torch.arange(len(place)), place[:, 0]] -= 1
-            if not bool(counts.all()):
-                share_RV.mul_(counts)
-            torch.mm(share_RV, into, out=dhat_NE[rows])
-            dinto += share_RV.t() @ hat_NE[rows]
+            nats_R, dlogits_RV = _surprise(hat_NE[rows] @ into.t(), y_N[rows], ignore, frame)
+            total += nats_R.sum()
+            torch.mm(dlogits_RV, into, out=dhat_NE[rows])
+            dinto += dlogits_RV.t() @ hat_NE[rows]
         ctx.save_for_backward(hat_NE, factor_N, dhat_NE, dinto)
-        ctx.weights = norm_E, head_VE
+        ctx.weights, ctx.frame = (norm_E, head_VE), frame
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dtotal: Tensor) -> Any:
         hat_NE, factor_N, dhat_NE, dinto = ctx.saved_tensors
-        inward = torch.zeros_like(factor_N).expand(hat_NE.shape)
-        dx_NE = normalise_back(dhat_NE, hat_NE, factor_N * dtotal, inward)
+        dx_NE = normalise_back(dhat_NE, hat_NE, factor_N * dtotal, None, ctx.frame)
         dnorm, (dhead,) = unfold(dinto * dtotal, *ctx.weights)
         return dx_NE, dnorm, dhead, None, None, None
+
+
+def _surprise(
+    logits_RV: Tensor, y_R: Tensor, ignore: int, frame: Frame
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each row (0 if it is to be ignored), and its gradient."""
+    if frame.kernels:
+        nats_R = torch.empty(len(y_R))
+        call(frame.kernels.cross_entropy, logits_RV, y_R, nats_R, *logits_RV.shape, ignore)
+        return nats_R, logits_RV
+    share_RV = torch.softmax(logits_RV, -1)
+    counts = y_R[:, None] != ignore
+    place = y_R[:, None].where(counts, 0)
+    chance = share_RV.gather(1, place)
+    nats_R = chance.float().clamp_min(1e-38).log_().neg_().where(counts, 0.0)
+    share_RV[torch.arange(len(place)), place[:, 0]] -= 1
+    if not bool(counts.all()):
+        share_RV.mul_(counts)
+    return nats_R, share_RV

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pretrain.fused.attention import Attention
+from pretrain.fused.compiled import kernels
 from pretrain.fused.frame import Frame, Tensor
 from pretrain.fused.loss import Loss
 from pretrain.fused.mlp import Mlp
@@ -90,4 +91,5 @@ def _frame(model: "PreTrainedModel", x_BT: Tensor) -> Frame:
     halves = [table[0, :, : D // 2].float().repeat(1, H + G) * scale_A for table in (cos, sin)]
     on = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if on else torch.float32
-    return Frame(B, T, H, G, D, config.rms_norm_eps, dtype, halves[0], halves[1])
+    compiled = kernels() if dtype == torch.bfloat16 else None
+    return Frame(B, T, H, G, D, config.rms_norm_eps, dtype, halves[0], halves[1], compiled)

@@ -19,7 +19,9 @@ from tests.benchmarks.record import Result
 __all__ = ["line_2"]
 
 CONTEXT, TOKENS = 256, 800_000
-TRAINER_GRID = [(4, 2e-3), (4, 4e-3), (4, 8e-3), (8, 8e-3), (8, 1.6e-2), (4, 1.6e-2)]
+TRAINER_GRID = [
+    (4, 1e-3), (4, 2e-3), (4, 4e-3), (4, 8e-3), (8, 8e-3), (8, 1.6e-2), (4, 1.6e-2),
+]  # fmt: skip
 """Blocks a batch and peak learning rate."""
 OUR_GRID = [(8e-3, 1e-2), (8e-3, 2e-2), (1.6e-2, 1e-2)]
 """Peak learning rates of AdamW and Muon, tried at an eighth of the tokens."""

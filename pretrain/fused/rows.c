@@ -1,0 +1,159 @@
+/* What stands between the matrix products of a training step in bf16, each in one pass over rows.
+
+   pretrain/fused calls these where a C compiler was found, and does the same in several passes of
+   torch where not. Products' type is bf16, sums are fp32. A row belongs to one thread and no sum
+   crosses threads, so their number changes no bit. Shape suffixes: see __init__.py. */
+
+#include "numbers.h"
+
+/* RMS norm without its weight, and the factor of each row. */
+void normalise(const float *x_NE, bf16 *hat_NE, float *factor_N, size N, size E, float eps,
+               int threads)
+{
+#pragma omp parallel for num_threads(threads)
+    for (size n = 0; n < N; n++) {
+        const float *x = x_NE + n * E;
+        bf16 *hat = hat_NE + n * E;
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (size e = 0; e < E; e++) sum += x[e] * x[e];
+        float factor = 1.0f / sqrtf(sum / E + eps);
+#pragma omp simd
+        for (size e = 0; e < E; e++) hat[e] = narrow(x[e] * factor);
+        factor_N[n] = factor;
+    }
+}
+
+/* Gradient of the norm's input, added to that of the residual stream if there is one. */
+void normalise_back(const bf16 *dhat_NE, const bf16 *hat_NE, const float *factor_N,
+                    const float *residual_NE, float *dx_NE, size N, size E, int threads)
+{
+#pragma omp parallel for num_threads(threads)
+    for (size n = 0; n < N; n++) {
+        const bf16 *dhat = dhat_NE + n * E, *hat = hat_NE + n * E;
+        float *dx = dx_NE + n * E, factor = factor_N[n], dot = 0;
+#pragma omp simd reduction(+ : dot)
+        for (size e = 0; e < E; e++) dot += widen(dhat[e]) * widen(hat[e]);
+        dot /= E;
+#pragma omp simd
+        for (size e = 0; e < E; e++) dx[e] = (widen(dhat[e]) - widen(hat[e]) * dot) * factor;
+        if (!residual_NE) continue;
+        const float *residual = residual_NE + n * E;
+#pragma omp simd
+        for (size e = 0; e < E; e++) dx[e] += residual[e];
+    }
+}
+
+void add(const float *x, const bf16 *y, float *sum, size N, size E, int threads)
+{
+#pragma omp parallel for num_threads(threads)
+    for (size n = 0; n < N; n++)
+#pragma omp simd
+        for (size i = n * E; i < (n + 1) * E; i++) sum[i] = x[i] + widen(y[i]);
+}
+
+/* silu(gate) * up */
+void swiglu(const bf16 *gate_NI, const bf16 *up_NI, bf16 *mixed_NI, size N, size I, int threads)
+{
+#pragma omp parallel for num_threads(threads)
+    for (size n = 0; n < N; n++) {
+        const bf16 *gate = gate_NI + n * I, *up = up_NI + n * I;
+        bf16 *mixed = mixed_NI + n * I;
+#pragma omp simd
+        for (size i = 0; i < I; i++) {
+            float g = widen(gate[i]);
+            mixed[i] = narrow(g * sigmoid(g) * widen(up[i]));
+        }
+    }
+}
+
+void swiglu_back(const bf16 *dmixed_NI, const bf16 *gate_NI, const bf16 *up_NI, bf16 *dgate_NI,
+                 bf16 *dup_NI, size N, size I, int threads)
+{
+#pragma omp parallel for num_threads(threads)
+    for (size n = 0; n < N; n++) {
+        const bf16 *dmixed = dmixed_NI + n * I, *gate = gate_NI + n * I, *up = up_NI + n * I;
+        bf16 *dgate = dgate_NI + n * I, *dup = dup_NI + n * I;
+#pragma omp simd
+        for (size i = 0; i < I; i++) {
+            float d = widen(dmixed[i]), g = widen(gate[i]), s = sigmoid(g);
+            dup[i] = narrow(d * g * s);
+            dgate[i] = narrow(d * widen(up[i]) * s * (1.0f + g * (1.0f - s)));
+        }
+    }
+}
+
+/* exp(x - its maximum) into `powers`; their sum. */
+static float powers_of(const bf16 *x, float *powers, size K, float *most)
+{
+    float top = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : top)
+    for (size k = 0; k < K; k++) top = widen(x[k]) > top ? widen(x[k]) : top;
+#pragma omp simd reduction(+ : sum)
+    for (size k = 0; k < K; k++) sum += powers[k] = exponential(widen(x[k]) - top);
+    *most = top;
+    return sum;
+}
+
+/* Softmax in place of rows of scores. Row n is of query n % Q of the last Q of K tokens, and sees
+   no key behind its own. */
+void shares(bf16 *scores_NK, size N, size K, size Q, int threads)
+{
+#pragma omp parallel num_threads(threads)
+    {
+        float *powers = malloc(K * sizeof(float)), top;
+#pragma omp for
+        for (size n = 0; n < N; n++) {
+            bf16 *row = scores_NK + n * K;
+            size seen = K - Q + n % Q + 1;
+            float factor = 1.0f / powers_of(row, powers, seen, &top);
+#pragma omp simd
+            for (size k = 0; k < seen; k++) row[k] = narrow(powers[k] * factor);
+            memset(row + seen, 0, (K - seen) * sizeof(bf16));
+        }
+        free(powers);
+    }
+}
+
+/* Gradient of the scores, in place of that of the shares. */
+void shares_back(bf16 *dshare_NK, const bf16 *share_NK, size N, size K, size Q, int threads)
+{
+#pragma omp parallel for num_threads(threads)
+    for (size n = 0; n < N; n++) {
+        bf16 *d = dshare_NK + n * K;
+        const bf16 *share = share_NK + n * K;
+        size seen = K - Q + n % Q + 1;
+        float dot = 0;
+#pragma omp simd reduction(+ : dot)
+        for (size k = 0; k < seen; k++) dot += widen(d[k]) * widen(share[k]);
+#pragma omp simd
+        for (size k = 0; k < seen; k++) d[k] = narrow((widen(d[k]) - dot) * widen(share[k]));
+        memset(d + seen, 0, (K - seen) * sizeof(bf16));
+    }
+}
+
+/* Cross-entropy (nats) of each row, and its gradient in place of the logits. */
+void cross_entropy(bf16 *logits_NV, const int64_t *y_N, float *nats_N, size N, size V,
+                   int64_t ignore, int threads)
+{
+#pragma omp parallel num_threads(threads)
+    {
+        float *powers = malloc(V * sizeof(float)), top;
+#pragma omp for
+        for (size n = 0; n < N; n++) {
+            bf16 *row = logits_NV + n * V;
+            nats_N[n] = 0;
+            if (y_N[n] == ignore) {
+                memset(row, 0, V * sizeof(bf16));
+                continue;
+            }
+            float wanted = widen(row[y_N[n]]), sum = powers_of(row, powers, V, &top);
+            float factor = 1.0f / sum, chance = powers[y_N[n]] * factor;
+            nats_N[n] = logf(sum) + (top - wanted);
+#pragma omp simd
+            for (size v = 0; v < V; v++) row[v] = narrow(powers[v] * factor);
+            row[y_N[n]] = narrow(chance - 1.0f);
+        }
+        free(powers);
+    }
+}

@@ -145,8 +145,19 @@ def gradients(
     with autocast(compute, device):
         total = losses(model, torch.from_numpy(x_BT).to(device), torch.from_numpy(y_BT).to(device))
     (total / max(tokens, 1)).backward()
-    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
+    norm = _clip(model, clip)
     return Step(float(total.detach()) / max(tokens, 1), tokens, norm)
+
+
+def _clip(model: "PreTrainedModel", most: float) -> float:
+    """The gradient's L2 norm before it was brought down to `most`, if it was above."""
+    from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = get_total_norm(gradients)
+    if bool(norm > most):  # many small products by one would take a hundredth of a step
+        clip_grads_with_norm_(model.parameters(), most, norm)
+    return float(norm)
 
 
 def train(

@@ -67,7 +67,8 @@ class Attention(Function):
         dmade, dscales = turn_back(*gradients, ctx.kept, ctx.scales, frame)
         dx_NE = normalise_back(dmade @ into, hat_NE, factor_N, dy_NE, frame)
         halves = halves_of(q_proj, k_proj, frame)
-        dnorm, (first, second, dv_proj) = unfold(dmade.t() @ hat_NE, norm_E, *halves, v_proj)
+        dinto = [dmade.t() @ hat_NE]
+        dnorm, (first, second, dv_proj) = unfold(dinto, norm_E, (*halves, v_proj), frame)
         dq_proj, dk_proj = whole(first, second, frame)
         return dx_NE, dnorm, dq_proj, dk_proj, dv_proj, do_proj.float(), *dscales, None
 
@@ -122,7 +123,8 @@ def _weigh(scores: Tensor, frame: Frame) -> Tensor:
 def _weigh_back(dshare: Tensor, share: Tensor, frame: Frame) -> Tensor:
     """Gradient of the scores; that of the shares may be overwritten."""
     if not frame.kernels:
-        return torch.ops.aten._softmax_backward_data(dshare, share, -1, share.dtype)
+        dscores: Tensor = torch.ops.aten._softmax_backward_data(dshare, share, -1, share.dtype)
+        return dscores
     Q = blocks(frame)[2]
     rows, K = share.shape[0] * share.shape[1], share.shape[2]
     call(frame.kernels.shares_back, dshare, share, rows, K, Q)

@@ -1,4 +1,4 @@
-"""The C files beside this one, compiled by the machine's C compiler at first use and kept in the user's cache."""
+"""The C files beside this one, compiled at first use and kept in the user's cache."""
 
 import ctypes
 import hashlib

@@ -28,7 +28,7 @@ class Frame:
     """For the first halves of all query and key heads, side by side (T, A x D/2)."""
     sin_TA: Tensor
     kernels: ctypes.CDLL | None = None
-    """Do what stands between products of bf16 in one pass; without them torch does it in several."""
+    """Do what stands between products of bf16 in one pass, which torch does in several."""
 
 
 def normalise(x_NE: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
@@ -71,15 +71,26 @@ def add(x_NE: Tensor, y_NE: Tensor, frame: Frame) -> Tensor:
 
 def fold(norm_E: Tensor, *matrices: Tensor) -> Tensor:
     """The matrices below each other, the norm's weight folded in."""
-    stacked = torch.cat(matrices) if len(matrices) > 1 else matrices[0]
-    return stacked * norm_E
+    return _stack(matrices) * norm_E
 
 
 def unfold(
-    dfolded: Tensor, norm_E: Tensor, *matrices: Tensor
+    parts: list[Tensor], norm_E: Tensor, matrices: tuple[Tensor, ...], frame: Frame
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Gradients of the norm's weight and of each matrix."""
-    dfolded = dfolded.float()
-    stacked = torch.cat(matrices) if len(matrices) > 1 else matrices[0]
-    dnorm_E = (dfolded * stacked).sum(0)
-    return dnorm_E, (dfolded * norm_E).split([len(matrix) for matrix in matrices])
+    """Gradients of the norm's weight and of each matrix, from parts of that of `fold`."""
+    stacked, sizes = _stack(matrices), [len(matrix) for matrix in matrices]
+    if frame.kernels:
+        dnorm_E, dstacked = torch.empty_like(norm_E), torch.empty_like(stacked)
+        call(
+            frame.kernels.unfold, parts, len(parts), norm_E, stacked, dnorm_E, dstacked,
+            *stacked.shape,
+        )  # fmt: skip
+        return dnorm_E, dstacked.split(sizes)
+    dfolded = parts[0].float()
+    for part in parts[1:]:
+        dfolded += part
+    return (dfolded * stacked).sum(0), (dfolded * norm_E).split(sizes)
+
+
+def _stack(matrices: tuple[Tensor, ...]) -> Tensor:
+    return torch.cat(matrices) if len(matrices) > 1 else matrices[0]

@@ -4,33 +4,35 @@
 
 #include "numbers.h"
 
-/* Where the query of head a, token t and block b stands: Q tokens, and the R heads that share a key
+/* Where the query of head a, token t and block b stands: Q tokens, and the heads that share a key
    head, are next to each other. */
-static inline size place(size b, size t, size a, size B, size H, size G, size D, size Q)
+static inline size place(size b, size t, size a, size B, size H, size D, size Q)
 {
-    size R = H / G;
-    return ((((t / Q * B + b) * G + a / R) * R + a % R) * Q + t % Q) * D;
+    return (((t / Q * B + b) * H + a) * Q + t % Q) * D;
 }
 
-void by_token(const bf16 *mixed, bf16 *mixed_NF, size B, size T, size H, size G, size D, size Q,
+void by_token(const bf16 *mixed, bf16 *mixed_NF, size B, size T, size H, size D, size Q,
               int threads)
 {
 #pragma omp parallel for num_threads(threads)
     for (size n = 0; n < B * T; n++)
         for (size a = 0; a < H; a++)
-            memcpy(mixed_NF + (n * H + a) * D, mixed + place(n / T, n % T, a, B, H, G, D, Q),
+            memcpy(mixed_NF + (n * H + a) * D, mixed + place(n / T, n % T, a, B, H, D, Q),
                    D * sizeof(bf16));
 }
 
-void by_block(const bf16 *mixed_NF, bf16 *mixed, size B, size T, size H, size G, size D, size Q,
+void by_block(const bf16 *mixed_NF, bf16 *mixed, size B, size T, size H, size D, size Q,
               int threads)
 {
 #pragma omp parallel for num_threads(threads)
     for (size n = 0; n < B * T; n++)
         for (size a = 0; a < H; a++)
-            memcpy(mixed + place(n / T, n % T, a, B, H, G, D, Q), mixed_NF + (n * H + a) * D,
+            memcpy(mixed + place(n / T, n % T, a, B, H, D, Q), mixed_NF + (n * H + a) * D,
                    D * sizeof(bf16));
 }
+
+/* A number of turns that is known when this is compiled makes the loops over a head twice as fast. */
+#define FOR_HALF(h, CALL) ((h) == 16 ? CALL(16) : (h) == 32 ? CALL(32) : CALL(h))
 
 /* Norm (if `normed`) and rotation of one head, whose halves stand apart; its factor. */
 static inline float turn_head(const bf16 *one, const bf16 *two, const float *first,
@@ -64,11 +66,12 @@ void turn(const bf16 *made_NW, const float *scale_2A, const float *cos_TA, const
         const bf16 *made = made_NW + n * W;
         for (size a = 0; a < A; a++) {
             size at = a * h;
-            bf16 *out = a < H ? query + place(b, t, a, B, H, G, D, Q)
+            bf16 *out = a < H ? query + place(b, t, a, B, H, D, Q)
                               : key + ((b * G + a - H) * T + t) * D;
-            factor_NA[n * A + a]
-                = turn_head(made + at, made + half + at, scale_2A + at, scale_2A + half + at,
-                            cos_TA + t * half + at, sin_TA + t * half + at, out, h, normed, eps);
+#define TURN(h)                                                                                    \
+    turn_head(made + at, made + half + at, scale_2A + at, scale_2A + half + at,                    \
+              cos_TA + t * half + at, sin_TA + t * half + at, out, h, normed, eps)
+            factor_NA[n * A + a] = FOR_HALF(h, TURN);
         }
         for (size g = 0; g < G; g++)
             memcpy(value + ((b * G + g) * T + t) * D, made + 2 * half + g * D, D * sizeof(bf16));
@@ -132,14 +135,15 @@ void turn_back(const bf16 *dquery, bf16 *const *dkeys, bf16 *const *dvalues, con
             float *dfirst = dscale + n / Q * 2 * half, *dsecond = dfirst + half;
             for (size a = 0; a < A; a++) {
                 size at = a * h;
-                const bf16 *from = dquery + place(b, t, a < H ? a : 0, B, H, G, D, Q);
+                const bf16 *from = dquery + place(b, t, a < H ? a : 0, B, H, D, Q);
                 if (a >= H) add_up(dkeys, back, b, t, a - H, T, G, D, Q);
                 else
                     for (size d = 0; d < D; d++) back[d] = widen(from[d]);
-                turn_head_back(back, made + at, made + half + at, scale_2A + at,
-                               scale_2A + half + at, cos_TA + t * half + at,
-                               sin_TA + t * half + at, factor_NA[n * A + a], dfirst + at,
-                               dsecond + at, dmade + at, dmade + half + at, h, normed);
+#define TURN_BACK(h)                                                                               \
+    turn_head_back(back, made + at, made + half + at, scale_2A + at, scale_2A + half + at,         \
+                   cos_TA + t * half + at, sin_TA + t * half + at, factor_NA[n * A + a],           \
+                   dfirst + at, dsecond + at, dmade + at, dmade + half + at, h, normed)
+                FOR_HALF(h, TURN_BACK);
             }
             for (size g = 0; g < G; g++) {
                 add_up(dvalues, back, b, t, g, T, G, D, Q);

@@ -17,7 +17,7 @@ __all__ = [
     "whole",
 ]
 
-QUERIES = 64
+QUERIES = 128
 """Queries that share a block of keys: of the keys to their right they see none."""
 
 
@@ -211,23 +211,23 @@ def _gather_heads(dquery: Tensor, dkey: Tensor, frame: Frame) -> tuple[Tensor, T
 
 def by_token(mixed: Tensor, frame: Frame) -> Tensor:
     """From the layout of queries to one row a token."""
-    B, T, H, G, D = sizes = frame.B, frame.T, frame.H, frame.G, frame.D
+    B, T, H, G, D = frame.B, frame.T, frame.H, frame.G, frame.D
     J, R, Q = blocks(frame)
     if not frame.kernels:
         heads = mixed.view(J, B, G, R, Q, D).permute(1, 0, 4, 2, 3, 5)
         return heads.reshape(B * T, H * D)
     mixed_NF = mixed.new_empty(B * T, H * D)
-    call(frame.kernels.by_token, mixed, mixed_NF, *sizes, Q)
+    call(frame.kernels.by_token, mixed, mixed_NF, B, T, H, D, Q)
     return mixed_NF
 
 
 def by_block(mixed_NF: Tensor, frame: Frame) -> Tensor:
     """Undo `by_token`."""
-    B, _, _, G, D = sizes = frame.B, frame.T, frame.H, frame.G, frame.D
+    B, T, H, G, D = frame.B, frame.T, frame.H, frame.G, frame.D
     J, R, Q = blocks(frame)
     if not frame.kernels:
         heads = mixed_NF.view(B, J, Q, G, R, D).permute(1, 0, 3, 4, 2, 5)
         return heads.reshape(J, B * G, R * Q, D)
     mixed = mixed_NF.new_empty(J, B * G, R * Q, D)
-    call(frame.kernels.by_block, mixed_NF, mixed, *sizes, Q)
+    call(frame.kernels.by_block, mixed_NF, mixed, B, T, H, D, Q)
     return mixed

@@ -32,24 +32,25 @@ class Loss(Function):
         into = fold(norm_E, head_VE).to(frame.dtype)
         total = x_NE.new_zeros(())
         dhat_NE = torch.empty_like(hat_NE)
-        dinto = torch.zeros_like(head_VE)
+        dinto = []
         for start in range(0, len(y_N), ROWS):
             rows = slice(start, start + ROWS)
             nats_R, dlogits_RV = _surprise(hat_NE[rows] @ into.t(), y_N[rows], ignore, frame)
             total += nats_R.sum()
             torch.mm(dlogits_RV, into, out=dhat_NE[rows])
-            dinto += dlogits_RV.t() @ hat_NE[rows]
-        ctx.save_for_backward(hat_NE, factor_N, dhat_NE, dinto)
+            dinto.append(dlogits_RV.t() @ hat_NE[rows])
+        ctx.save_for_backward(hat_NE, factor_N, dhat_NE, *dinto)
         ctx.weights, ctx.frame = (norm_E, head_VE), frame
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dtotal: Tensor) -> Any:
-        hat_NE, factor_N, dhat_NE, dinto = ctx.saved_tensors
+        hat_NE, factor_N, dhat_NE, *dinto = ctx.saved_tensors
+        norm_E, head_VE = ctx.weights
         dx_NE = normalise_back(dhat_NE, hat_NE, factor_N * dtotal, None, ctx.frame)
-        dnorm, (dhead,) = unfold(dinto * dtotal, *ctx.weights)
-        return dx_NE, dnorm, dhead, None, None, None
+        dnorm, (dhead,) = unfold(dinto, norm_E, (head_VE,), ctx.frame)
+        return dx_NE, dnorm * dtotal, dhead.mul_(dtotal), None, None, None
 
 
 def _surprise(

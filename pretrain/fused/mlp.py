@@ -26,48 +26,50 @@ class Mlp(Function):
         frame: Frame,
     ) -> Tensor:
         hat_NE, factor_N = normalise(x_NE, frame)
-        # Two products: halves of one would not be contiguous, which slows all that follows.
-        gate, up = (fold(norm_E, matrix).to(frame.dtype) for matrix in (gate_IE, up_IE))
+        into = fold(norm_E, gate_IE, up_IE).to(frame.dtype)
         down = down_EI.to(frame.dtype)
-        gate_NI, up_NI = hat_NE @ gate.t(), hat_NE @ up.t()
-        mixed_NI = _mix(gate_NI, up_NI, frame)
-        ctx.save_for_backward(hat_NE, factor_N, gate, up, down, gate_NI, up_NI, mixed_NI)
+        made, mixed_NI = _mix(hat_NE, into, frame)
+        ctx.save_for_backward(hat_NE, factor_N, into, down, mixed_NI, *made)
         ctx.weights, ctx.frame = (norm_E, gate_IE, up_IE), frame
         return add(x_NE, mixed_NI @ down.t(), frame)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy_NE: Tensor) -> Any:
-        hat_NE, factor_N, gate, up, down, gate_NI, up_NI, mixed_NI = ctx.saved_tensors
+        hat_NE, factor_N, into, down, mixed_NI, *made = ctx.saved_tensors
         norm_E, gate_IE, up_IE = ctx.weights
         dout = dy_NE.to(down.dtype)
-        dmixed_NI = dout @ down
         ddown = dout.t() @ mixed_NI
-        dgate_NI, dup_NI = _mix_back(dmixed_NI, gate_NI, up_NI, ctx.frame)
-        dhat_NE = torch.addmm(dgate_NI @ gate, dup_NI, up)
+        dhat_NE, dinto = _mix_back(dout @ down, made, hat_NE, into, ctx.frame)
         dx_NE = normalise_back(dhat_NE, hat_NE, factor_N, dy_NE, ctx.frame)
-        dnorm, (dgate,) = unfold(dgate_NI.t() @ hat_NE, norm_E, gate_IE)
-        dnorm_up, (dup,) = unfold(dup_NI.t() @ hat_NE, norm_E, up_IE)
-        return dx_NE, dnorm + dnorm_up, dgate, dup, ddown.float(), None
+        dnorm, (dgate, dup) = unfold([dinto], norm_E, (gate_IE, up_IE), ctx.frame)
+        return dx_NE, dnorm, dgate, dup, ddown.float(), None
 
 
-def _mix(gate_NI: Tensor, up_NI: Tensor, frame: Frame) -> Tensor:
-    if not frame.kernels:
-        return torch.nn.functional.silu(gate_NI) * up_NI
-    mixed_NI = torch.empty_like(gate_NI)
-    call(frame.kernels.swiglu, gate_NI, up_NI, mixed_NI, *gate_NI.shape)
-    return mixed_NI
+def _mix(hat_NE: Tensor, into: Tensor, frame: Frame) -> tuple[tuple[Tensor, ...], Tensor]:
+    """What the way back needs, and silu(gate) * up."""
+    if frame.kernels:
+        made_N2I = hat_NE @ into.t()
+        mixed_NI = made_N2I.new_empty(len(hat_NE), len(into) // 2)
+        call(frame.kernels.swiglu, made_N2I, mixed_NI, *mixed_NI.shape)
+        return (made_N2I,), mixed_NI
+    # Two products: halves of one would not be contiguous, which slows all that follows in torch.
+    gate_NI, up_NI = (hat_NE @ half.t() for half in into.chunk(2))
+    active_NI = torch.nn.functional.silu(gate_NI)
+    return (gate_NI, up_NI, active_NI), active_NI * up_NI
 
 
 def _mix_back(
-    dmixed_NI: Tensor, gate_NI: Tensor, up_NI: Tensor, frame: Frame
+    dmixed_NI: Tensor, made: list[Tensor], hat_NE: Tensor, into: Tensor, frame: Frame
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of gate and up; that of what they were mixed to may be overwritten."""
-    if not frame.kernels:
-        dup_NI = dmixed_NI * torch.nn.functional.silu(gate_NI)
-        return torch.ops.aten.silu_backward(dmixed_NI.mul_(up_NI), gate_NI), dup_NI
-    dgate_NI, dup_NI = torch.empty_like(gate_NI), torch.empty_like(up_NI)
-    call(
-        frame.kernels.swiglu_back, dmixed_NI, gate_NI, up_NI, dgate_NI, dup_NI, *gate_NI.shape
-    )
-    return dgate_NI, dup_NI
+    """Gradients of `hat` and `into`; that of what was mixed may be overwritten."""
+    if frame.kernels:
+        dmade_N2I = torch.empty_like(made[0])
+        call(frame.kernels.swiglu_back, dmixed_NI, made[0], dmade_N2I, *dmixed_NI.shape)
+        return dmade_N2I @ into, dmade_N2I.t() @ hat_NE
+    gate_NI, up_NI, active_NI = made
+    gate, up = into.chunk(2)
+    dup_NI = dmixed_NI * active_NI
+    dgate_NI = torch.ops.aten.silu_backward(dmixed_NI.mul_(up_NI), gate_NI)
+    dinto = torch.cat([dgate_NI.t() @ hat_NE, dup_NI.t() @ hat_NE])
+    return torch.addmm(dgate_NI @ gate, dup_NI, up), dinto

@@ -52,12 +52,38 @@ void add(const float *x, const bf16 *y, float *sum, size N, size E, int threads)
         for (size i = n * E; i < (n + 1) * E; i++) sum[i] = x[i] + widen(y[i]);
 }
 
-/* silu(gate) * up */
-void swiglu(const bf16 *gate_NI, const bf16 *up_NI, bf16 *mixed_NI, size N, size I, int threads)
+/* Gradients of a norm's weight and of the matrix behind it, from parts of that of their product. */
+void unfold(bf16 *const *parts_ME, size P, const float *norm_E, const float *matrix_ME,
+            float *dnorm_E, float *dmatrix_ME, size M, size E, int threads)
+{
+#pragma omp parallel for num_threads(threads)
+    for (size start = 0; start < E; start += VECTOR) {
+        size end = start + VECTOR < E ? start + VECTOR : E;
+        memset(dnorm_E + start, 0, (end - start) * sizeof(float));
+        for (size m = 0; m < M; m++) {
+            const float *matrix = matrix_ME + m * E;
+            float *dmatrix = dmatrix_ME + m * E;
+            memset(dmatrix + start, 0, (end - start) * sizeof(float));
+            for (size p = 0; p < P; p++) {
+                const bf16 *part = parts_ME[p] + m * E;
+#pragma omp simd
+                for (size e = start; e < end; e++) dmatrix[e] += widen(part[e]);
+            }
+#pragma omp simd
+            for (size e = start; e < end; e++) {
+                dnorm_E[e] += dmatrix[e] * matrix[e];
+                dmatrix[e] *= norm_E[e];
+            }
+        }
+    }
+}
+
+/* silu(gate) * up, whose rows stand side by side. */
+void swiglu(const bf16 *made_N2I, bf16 *mixed_NI, size N, size I, int threads)
 {
 #pragma omp parallel for num_threads(threads)
     for (size n = 0; n < N; n++) {
-        const bf16 *gate = gate_NI + n * I, *up = up_NI + n * I;
+        const bf16 *gate = made_N2I + n * 2 * I, *up = gate + I;
         bf16 *mixed = mixed_NI + n * I;
 #pragma omp simd
         for (size i = 0; i < I; i++) {
@@ -67,13 +93,13 @@ void swiglu(const bf16 *gate_NI, const bf16 *up_NI, bf16 *mixed_NI, size N, size
     }
 }
 
-void swiglu_back(const bf16 *dmixed_NI, const bf16 *gate_NI, const bf16 *up_NI, bf16 *dgate_NI,
-                 bf16 *dup_NI, size N, size I, int threads)
+void swiglu_back(const bf16 *dmixed_NI, const bf16 *made_N2I, bf16 *dmade_N2I, size N, size I,
+                 int threads)
 {
 #pragma omp parallel for num_threads(threads)
     for (size n = 0; n < N; n++) {
-        const bf16 *dmixed = dmixed_NI + n * I, *gate = gate_NI + n * I, *up = up_NI + n * I;
-        bf16 *dgate = dgate_NI + n * I, *dup = dup_NI + n * I;
+        const bf16 *dmixed = dmixed_NI + n * I, *gate = made_N2I + n * 2 * I, *up = gate + I;
+        bf16 *dgate = dmade_N2I + n * 2 * I, *dup = dgate + I;
 #pragma omp simd
         for (size i = 0; i < I; i++) {
             float d = widen(dmixed[i]), g = widen(gate[i]), s = sigmoid(g);
@@ -95,8 +121,16 @@ static float powers_of(const bf16 *x, float *powers, size K, float *most)
     return sum;
 }
 
-/* Softmax in place of rows of scores. Row n is of query n % Q of the last Q of K tokens, and sees
-   no key behind its own. */
+/* Keys to go through for query n % Q of the last Q of K tokens, which sees no key behind its own:
+   whole vectors are quicker than the rest of one. */
+static inline size in_sight(size n, size K, size Q, size *seen)
+{
+    *seen = K - Q + n % Q + 1;
+    size whole = (*seen + VECTOR - 1) / VECTOR * VECTOR;
+    return whole < K ? whole : K;
+}
+
+/* Softmax in place of rows of scores over the keys that are seen. */
 void shares(bf16 *scores_NK, size N, size K, size Q, int threads)
 {
 #pragma omp parallel num_threads(threads)
@@ -105,10 +139,11 @@ void shares(bf16 *scores_NK, size N, size K, size Q, int threads)
 #pragma omp for
         for (size n = 0; n < N; n++) {
             bf16 *row = scores_NK + n * K;
-            size seen = K - Q + n % Q + 1;
-            float factor = 1.0f / powers_of(row, powers, seen, &top);
+            size seen, whole = in_sight(n, K, Q, &seen);
+            for (size k = seen; k < whole; k++) row[k] = narrow(-INFINITY);
+            float factor = 1.0f / powers_of(row, powers, whole, &top);
 #pragma omp simd
-            for (size k = 0; k < seen; k++) row[k] = narrow(powers[k] * factor);
+            for (size k = 0; k < whole; k++) row[k] = narrow(powers[k] * factor);
             memset(row + seen, 0, (K - seen) * sizeof(bf16));
         }
         free(powers);
@@ -122,12 +157,12 @@ void shares_back(bf16 *dshare_NK, const bf16 *share_NK, size N, size K, size Q, 
     for (size n = 0; n < N; n++) {
         bf16 *d = dshare_NK + n * K;
         const bf16 *share = share_NK + n * K;
-        size seen = K - Q + n % Q + 1;
+        size seen, whole = in_sight(n, K, Q, &seen);
         float dot = 0;
 #pragma omp simd reduction(+ : dot)
-        for (size k = 0; k < seen; k++) dot += widen(d[k]) * widen(share[k]);
+        for (size k = 0; k < whole; k++) dot += widen(d[k]) * widen(share[k]);
 #pragma omp simd
-        for (size k = 0; k < seen; k++) d[k] = narrow((widen(d[k]) - dot) * widen(share[k]));
+        for (size k = 0; k < whole; k++) d[k] = narrow((widen(d[k]) - dot) * widen(share[k]));
         memset(d + seen, 0, (K - seen) * sizeof(bf16));
     }
 }

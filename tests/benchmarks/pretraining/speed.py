@@ -20,13 +20,18 @@ THREADS, BATCH, CONTEXT = 2, 8, 256
 TURNS, STEPS = 5, 14
 SKIPPED = 4
 """Steps of every turn that only warm up."""
-GROUPS = {
+GROUPS: dict[str, tuple[str, ...]] = {
     "matrix products": ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm"),
-    "softmax": ("aten::_softmax", "aten::_softmax_backward_data"),
+    "softmax": (
+        "shares", "shares_back", "cross_entropy", "aten::_softmax", "aten::_softmax_backward_data",
+    ),
+    "norms and residuals": ("normalise", "normalise_back", "add", "unfold"),
+    "heads: norm, rotation, layout": ("turn", "turn_back", "by_token", "by_block"),
+    "SwiGLU": ("swiglu", "swiglu_back", "aten::silu", "aten::silu_backward"),
     "type changes and copies": ("aten::copy_", "aten::cat", "aten::stack"),
-    "SwiGLU": ("aten::silu", "aten::silu_backward"),
     "optimizer": ("aten::_fused_adamw_", "aten::linalg_vector_norm"),
-}
+}  # fmt: skip
+"""Operations of torch, and kernels of pretrain.fused."""
 
 
 def line_1(result: Result, work: Path, quick: bool = False) -> None:
@@ -96,12 +101,34 @@ def _ours(model: Any, data: Any, steps: int) -> list[float]:
     return took
 
 
+class _Seen:
+    """Kernels whose calls a profile shows."""
+
+    def __init__(self, kernels: Any) -> None:
+        self.kernels = kernels
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        from torch.profiler import record_function
+
+        def run(*arguments: Any) -> None:
+            with record_function(name):
+                getattr(self.kernels, name)(*arguments)
+
+        return run
+
+
 def _shares(model: Any, data: Any) -> dict[str, float]:
     """Share of a step's CPU time by kind of work."""
+    from unittest.mock import patch
+
     from torch.profiler import ProfilerActivity, profile
 
+    from pretrain.fused import losses
+
     _ours(model, data, 2)
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
+    compiled = losses.kernels()
+    watched = patch.object(losses, "kernels", lambda: compiled and _Seen(compiled))
+    with watched, profile(activities=[ProfilerActivity.CPU]) as seen:
         _ours(model, data, 4)
     spent = {row.key: float(row.self_cpu_time_total) for row in seen.key_averages()}
     total = sum(spent.values())

@@ -4,7 +4,7 @@ import codecs
 import re
 from functools import lru_cache
 
-__all__ = ["decode"]
+__all__ = ["decode", "utf8"]
 
 BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -25,17 +25,32 @@ def decode(body: bytes, content_type: str = "") -> str:
         if body.startswith(bom):
             return body[len(bom):].decode(name, "replace")
     declared = _declared(content_type) or _known(_in_the_page(body[:2048]))
-    if not (declared or "").startswith("utf-16"):
-        try:
-            return body.decode("utf-8")
-        except UnicodeDecodeError:
-            pass
+    if (text := _as_utf8(body, declared)) is not None:
+        return text
     if declared in LATIN or declared in (None, "utf-8"):
         declared = "cp1252"  # what browsers read for all of these (WHATWG Encoding)
     try:
         return body.decode(declared or "cp1252", "replace")
     except UnicodeError:  # codecs such as punycode replace nothing
         return body.decode("cp1252", "replace")
+
+
+def utf8(body: bytes, content_type: str = "") -> bytes:
+    """`decode` as UTF-8, which most pages are already."""
+    if not body.startswith(tuple(bom for bom, _ in BOMS)):
+        declared = _declared(content_type) or _known(_in_the_page(body[:2048]))
+        if _as_utf8(body, declared) is not None:
+            return body
+    return decode(body, content_type).encode("utf-8", "replace")
+
+
+def _as_utf8(body: bytes, declared: str | None) -> str | None:
+    if (declared or "").startswith("utf-16"):
+        return None
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def _declared(content_type: str) -> str | None:

@@ -2,52 +2,31 @@
 
 Shapes: B blocks, E elements, L levels of containers.
 """
-# ruff: noqa: SIM905, RUF001
+# ruff: noqa: SIM905
 
 from typing import Any
 
 import numpy as np
 
-from ingest.maintext.hints import AWAY, HINTS
+from ingest.maintext.hints import AWAY_BITS, FRAMED, HINTS
 from ingest.maintext.segment import TAG, Page
+from ingest.maintext.wording import WORDING, wording
 
 __all__ = ["FEATURES", "features"]
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
-STOPWORDS = frozenset(
-    "the of and to a in that is was for on with as at by it he his from be had are this have but "
-    "not they which you one were her she all their there been has when who will no if out so what "
-    "la le les des et en un une du est que pour dans qui sur pas au par avec il plus ne se sont "
-    "der die und den von zu das mit sich auf für ist im dem nicht ein eine auch es werden aus "
-    "el los las del con su para lo como más sus al fue este di non per della è o e do da em os na "
-    "uma não mais foi het van op te dat zijn met voor niet och på som till att av det för med "
-    "что как это но из за от так же его она jest się nie do że".split()
-)
-LEXICON = {
-    word: number
-    for number, words in enumerate((
-        "share follow subscribe sign login log newsletter email e-mail download join register shop",
-        "copyright © rights reserved privacy cookie cookies terms disclaimer powered",
-        "more related also recommended trending popular latest view all next advertisement",
-        "by posted published updated min ago photo photo: getty credit: reuters am pm",
-        "comment comments reply report vote tags tags: filed source: category categories like",
-    ), 1)
-    for word in words.split()
-}
-"""Words of short blocks that are rarely main text, by kind."""
-SHORT = 200
 LEVELS = 5
-TEXT = "n words stop commas stops end colon quote separator upper title again lexicon".split()
 PLACES = "article main header footer nav aside ul table form figure li blockquote".split()
 NEIGHBOURS = (1, 2, 3, -1, -2, -3)
 CONTAINER = "n linked good goodshare p blocks mean position goods tag".split()
 
 FEATURES = (
-    [*TEXT, "mean_word", "commas_r", "stops_r", "linked", "links", "strong", "broken", "tag",
+    [*WORDING, "mean_word", "commas_r", "stops_r", "linked", "links", "strong", "broken", "tag",
      "depth", "position", "number", "share", "blocks", "total", "good_before", "good_after",
      "goodtotal", "goodshare", "in_best", "best_share", "best_position", "score1", "score2",
+     "in_frame", "frame_share", "frame_position", "frames",
      "since_h1", "since_title", "since_heading", "heading_lexicon", "to_good", "since_good"]
     + [f"in_{place}" for place in PLACES]
     + [f"near_{kind}" for kind in HINTS] + [f"far_{kind}" for kind in HINTS]
@@ -55,26 +34,23 @@ FEATURES = (
     + [f"at{k}_{name}" for k in NEIGHBOURS for name in ("n", "linked", "tag", "sibling")]
 )
 ROW = {name: row for row, name in enumerate(FEATURES)}
-AWAY_BITS = sum(1 << bit for bit, kind in enumerate(HINTS) if kind in AWAY)
 AWAY_TAGS = sum(1 << TAG[name] for name in ("footer", "nav", "aside", "form"))
+FRAME_TAGS = (TAG["article"], TAG["main"])
 
 
 def features(page: Page) -> Floats:
     """What is known of each block: [len(FEATURES), B]."""
     blocks = len(page.texts)
     out = np.zeros((len(FEATURES), blocks), np.float32)
-    text = _of_texts(page)
+    text = wording(page.texts, page.title)
     n = text[0].astype(np.float64)
-    element, parent = np.array(page.element), np.array(page.parent)
-    tag, first, last = np.array(page.tag), np.array(page.first), np.array(page.last)
-    last = np.maximum(last, first)
-    linked = np.minimum(np.array(page.linked) / n, 1.0)
-    sums = _Sums(n, linked, tag[element])
-    near, far, places, depth = _inherited(page, sums.n, first, last)
+    element, tags = page.element, page.tag[page.element]
+    sums = _Sums(n, page.linked, tags)
+    near, far, places = _inherited(page, sums.n)
     away = (far[element] & AWAY_BITS > 0) | (places[element] & AWAY_TAGS > 0)
     sums.judge(away)
 
-    out[: len(TEXT)] = text
+    out[: len(WORDING)] = text
     out[0], out[1] = np.log1p(n), np.log1p(text[1])
 
     def put(name: str, values: Any) -> None:
@@ -83,12 +59,12 @@ def features(page: Page) -> Floats:
     put("mean_word", n / text[1])
     put("commas_r", text[3] / text[1])
     put("stops_r", text[4] / text[1])
-    put("linked", linked)
+    put("linked", page.linked)
     put("links", np.minimum(page.links, 20))
-    put("strong", np.minimum(np.array(page.strong) / n, 1.0))
+    put("strong", page.strong)
     put("broken", page.broken)
-    put("tag", tag[element])
-    put("depth", np.minimum(depth[element], 40))
+    put("tag", tags)
+    put("depth", np.minimum(page.depth[element], 40))
     index = np.arange(blocks)
     put("position", sums.n[:-1] / sums.n[-1])
     put("number", index / blocks)
@@ -100,8 +76,8 @@ def features(page: Page) -> Floats:
     put("good_after", 1 - sums.good[1:] / whole)
     put("goodtotal", np.log1p(whole))
     put("goodshare", whole / sums.n[-1])
-    _put_best(out, sums, text, linked, away, (element, parent, first, last))
-    tags = tag[element]
+    _put_best(out, page, sums, text, away)
+    _put_frame(out, page, sums, index)
     _put_distances(out, index, text, tags, sums)
     row = ROW[f"in_{PLACES[0]}"]
     bits = np.array([TAG[place] for place in PLACES])[:, None]
@@ -110,8 +86,8 @@ def features(page: Page) -> Floats:
     row = ROW[f"near_{next(iter(HINTS))}"]
     out[row : row + len(HINTS)] = (near[element] >> kinds) & 1
     out[row + len(HINTS) : row + 2 * len(HINTS)] = (far[element] >> kinds) & 1
-    _put_containers(out, page, sums, index, (element, tag, first, last))
-    _put_neighbours(out, linked, tags, parent[element])
+    _put_containers(out, page, sums, index)
+    _put_neighbours(out, page, tags)
     return out
 
 
@@ -136,68 +112,33 @@ def _running(values: Any) -> Any:
     return sums
 
 
-def _of_texts(page: Page) -> Floats:
-    """What the words of each block say: [len(TEXT), B]."""
-    seen: dict[str, int] = {}
-    for text in page.texts:
-        seen[text] = seen.get(text, 0) + 1
-    title = page.title.lower()
-    rows = []
-    for text in page.texts:
-        n = len(text)
-        low = text[:160].lower()
-        words = low.split()
-        short = n < SHORT
-        marks = LEXICON.keys() & words if short else ()
-        rows.append((
-            n, text.count(" ") + 1, len(STOPWORDS.intersection(words)) / len(words),
-            text.count(",") + text.count("，") + text.count("、"),
-            text.count(". ") + text.count("? ") + text.count("! ") + text.count("。"),
-            text.rstrip("\"'”’)»").endswith((".", "!", "?", "…", "。", "！", "？")),
-            text[-1] == ":", text[0] in "\"'“«‘„", short and ("|" in text or "·" in text),
-            text.isupper(), short and n > 12 and (low in title or (bool(title) and title in low)),
-            seen[text] > 1, max(LEXICON[mark] for mark in marks) if marks else 0,
-        ))
-    return np.array(rows, np.float32).T
-
-
-def _inherited(page: Page, sums: Any, first: Any, last: Any) -> tuple[Any, Any, Any, Any]:
-    """Per element: hints of it and its two next ancestors, of all; tags of all; depth. [E]
+def _inherited(page: Page, sums: Any) -> tuple[Any, Any, Any]:
+    """Per element: hints of it and its two next ancestors, of all; tags of all. [E]
 
     What the names of an element say that holds nearly all text says nothing about any of it.
     """
-    own = np.array(page.hints)
-    own[sums[last] - sums[first] > 0.9 * sums[-1]] = 0
-    hints = own.tolist()
-    near, far, places = hints[:], hints[:], [1 << tag for tag in page.tag]
-    depth = [0] * len(hints)
-    for e, up in enumerate(page.parent):
-        if up >= 0:
-            far[e] |= far[up]
-            places[e] |= places[up]
-            depth[e] = depth[up] + 1
-            near[e] |= hints[up]
-            if page.parent[up] >= 0:
-                near[e] |= hints[page.parent[up]]
-    return np.array(near), np.array(far), np.array(places), np.array(depth)
+    own = np.where(sums[page.last] - sums[page.first] > 0.9 * sums[-1], 0, page.hints)
+    up = np.maximum(page.parent, 0)
+    near = own | own[up] | own[up[up]]
+    far, places = own, 1 << page.tag
+    for _ in range(int(page.depth.max()).bit_length()):  # each round reaches twice as far up
+        far, places = far | far[up], places | places[up]
+        up = up[up]
+    return near, far, places
 
 
-def _put_best(
-    out: Floats, sums: _Sums, text: Floats, linked: Any, away: Any,
-    elements: tuple[Any, Any, Any, Any],
-) -> None:
+def _put_best(out: Floats, page: Page, sums: _Sums, text: Floats, away: Any) -> None:
     """Which element looks most like the article: Readability's score of its paragraphs."""
-    element, parent, first, last = elements
-    n = text[0]
-    points = (1 + text[3] + np.minimum(n / 100, 3)) * (1 - linked) * (n >= 25)
+    first, last, n = page.first, page.last, text[0]
+    points = (1 + text[3] + np.minimum(n / 100, 3)) * (1 - page.linked) * (n >= 25)
     points = points * np.where(away, 0.1, 1.0)
-    up = np.maximum(parent[element], 0)
-    above = np.maximum(parent[up], 0)
-    score = np.bincount(up, points, len(parent)) + np.bincount(above, points / 2, len(parent))
+    up = np.maximum(page.parent[page.element], 0)
+    above = np.maximum(page.parent[up], 0)
+    score = np.bincount(up, points, len(first)) + np.bincount(above, points / 2, len(first))
     held = sums.n[last] - sums.n[first]
     score *= 1 - (sums.linked[last] - sums.linked[first]) / np.maximum(held, 1)
     best = int(score.argmax())
-    index = np.arange(len(element))
+    index = np.arange(len(n))
     out[ROW["in_best"]] = (index >= first[best]) & (index < last[best])
     out[ROW["best_share"]] = held[best] / sums.n[-1]
     size = max(last[best] - first[best], 1)
@@ -207,16 +148,31 @@ def _put_best(
     out[ROW["score2"]] = score[above] / top
 
 
+def _put_frame(out: Floats, page: Page, sums: _Sums, index: Ints) -> None:
+    """The innermost element that says by its name that it holds the article, and does."""
+    named = (page.hints & FRAMED > 0) | (page.tag == FRAME_TAGS[0]) | (page.tag == FRAME_TAGS[1])
+    good = (sums.good[page.last] - sums.good[page.first]) * named
+    if not good.any():
+        out[ROW["frame_position"]] = -2
+        return
+    frames = np.flatnonzero(good > 0.8 * good.max())
+    first, last = page.first[frames[-1]], page.last[frames[-1]]
+    out[ROW["in_frame"]] = (index >= first) & (index < last)
+    out[ROW["frame_share"]] = good[frames[-1]] / sums.good[-1]
+    out[ROW["frame_position"]] = np.clip((index - first) / (last - first), -1, 2)
+    out[ROW["frames"]] = min(int(named.sum()), 20)
+
+
 def _put_distances(out: Floats, index: Ints, text: Floats, tags: Ints, sums: _Sums) -> None:
     """Blocks since the last heading of some kind, and to the next good text."""
     h1 = np.flatnonzero(tags == TAG["h1"])
     heading = np.flatnonzero((tags >= TAG["h1"]) & (tags <= TAG["h3"]))
     out[ROW["since_h1"]] = _since(index, h1, 50)
-    out[ROW["since_title"]] = _since(index, np.flatnonzero(text[TEXT.index("title")]), 50)
+    out[ROW["since_title"]] = _since(index, np.flatnonzero(text[WORDING.index("title")]), 50)
     out[ROW["since_heading"]] = _since(index, heading, 30)
     if len(heading):
         at = np.searchsorted(heading, index, side="right") - 1
-        kinds = text[TEXT.index("lexicon")][heading]
+        kinds = text[WORDING.index("lexicon")][heading]
         out[ROW["heading_lexicon"]] = np.where(at >= 0, kinds[np.maximum(at, 0)], -1)
     else:
         out[ROW["heading_lexicon"]] = -1
@@ -233,24 +189,22 @@ def _since(index: Ints, marks: Ints, most: int) -> Ints:
     return np.where(at >= 0, np.minimum(index - marks[np.maximum(at, 0)], most), -1)
 
 
-def _put_containers(
-    out: Floats, page: Page, sums: _Sums, index: Ints, elements: tuple[Any, Any, Any, Any]
-) -> None:
+def _put_containers(out: Floats, page: Page, sums: _Sums, index: Ints) -> None:
     """Of a block's element and of ancestors that each hold more blocks than the one below."""
-    element, tag, first, last = elements
     wider = _wider(page)
-    chain = [element]
+    chain = [page.element]
     for _ in range(LEVELS - 1):
         chain.append(wider[chain[-1]])
     c = np.stack(chain)
-    f, t = first[c], last[c]
+    f, t = page.first[c], page.last[c]
     blocks = np.maximum(t - f, 1)
     n = np.maximum(sums.n[t] - sums.n[f], 1)
     good = sums.good[t] - sums.good[f]
     values = (
         np.log1p(n), (sums.linked[t] - sums.linked[f]) / n, good / n,
         good / max(sums.good[-1], 1.0), (sums.p[t] - sums.p[f]) / n, np.log1p(blocks),
-        np.log1p(n / blocks), (index - f) / blocks, np.log1p(sums.goods[t] - sums.goods[f]), tag[c],
+        np.log1p(n / blocks), (index - f) / blocks, np.log1p(sums.goods[t] - sums.goods[f]),
+        page.tag[c],
     )
     row = ROW["c0_n"]
     for number, value in enumerate(values):
@@ -258,25 +212,25 @@ def _put_containers(
 
 
 def _wider(page: Page) -> Ints:
-    """Per element its nearest ancestor that holds more blocks (the root if there is none)."""
-    size = [t - f for f, t in zip(page.first, page.last, strict=True)]
-    wider = [0] * len(size)
-    for e, up in enumerate(page.parent):
-        if up >= 0:
-            wider[e] = up if size[up] > size[e] else wider[up]
-    return np.array(wider)
+    """Per element its nearest ancestor that holds more blocks (the root if there is none) [E]."""
+    size, up = page.last - page.first, np.maximum(page.parent, 0)
+    same = np.where(size[up] == size, up, np.arange(len(up)))
+    for _ in range(int(page.depth.max()).bit_length()):
+        same = same[same]
+    wider: Ints = up[same]
+    return wider
 
 
-def _put_neighbours(out: Floats, linked: Any, tags: Ints, parents: Ints) -> None:
+def _put_neighbours(out: Floats, page: Page, tags: Ints) -> None:
     """Length, links and tag of blocks nearby, and whether they have the same parent."""
-    blocks = len(tags)
+    blocks, parents = len(tags), page.parent[page.element]
     row = ROW["at1_n"]
     for k in NEIGHBOURS:
         here, there = slice(max(k, 0), min(k, 0) or None), slice(max(-k, 0), min(-k, 0) or None)
         out[row + 1 : row + 3] = -1
         if abs(k) < blocks:
             out[row, here] = out[0, there]
-            out[row + 1, here] = linked[there]
+            out[row + 1, here] = page.linked[there]
             out[row + 2, here] = tags[there]
             out[row + 3, here] = parents[here] == parents[there]
         row += 4

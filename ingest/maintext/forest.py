@@ -1,7 +1,7 @@
 """Boosted trees in numpy: all blocks and all trees at once.
 
 Each inner node keeps a bit mask of the leaves that are still possible if its test fails; the
-lowest bit of all failed nodes' masks is the leaf. Lucchese et al. 2015 (QuickScorer),
+lowest leaf that no failed node rules out is the one reached. Lucchese et al. 2015 (QuickScorer),
 https://doi.org/10.1145/2766462.2767733.
 """
 
@@ -16,7 +16,8 @@ import numpy as np
 __all__ = ["LEAVES", "Forest", "Trees", "shipped"]
 
 LEAVES = 8
-LOWEST = np.array([(byte & -byte).bit_length() - 1 if byte else 0 for byte in range(256)], np.int64)
+FIRST = np.array([(~byte & (byte + 1)).bit_length() - 1 for byte in range(256)], np.int64)
+"""Lowest bit of a byte that is not set (8, which is no leaf, if all are)."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,11 @@ class Forest:
 
     def __call__(self, x: Any) -> Any:
         """Probability of each block from features [F, B]: [B]."""
-        failed = x[self.feature] > self.threshold[:, :, None]
-        masks = np.where(failed, self.mask[:, :, None], np.uint8(255))
-        reached = LOWEST[np.bitwise_and.reduce(masks, axis=0)]
+        lost = np.zeros((self.feature.shape[1], x.shape[1]), np.uint8)
+        for feature, threshold, mask in zip(self.feature, self.threshold, self.mask, strict=True):
+            failed = x[feature] > threshold[:, None]
+            lost |= failed.view(np.uint8) * ~mask[:, None]
+        reached = FIRST[lost]
         reached += np.arange(0, self.leaf.size, LEAVES)[:, None]
         score = np.take(self.leaf, reached).sum(axis=0)
         return 1.0 / (1.0 + np.exp(-score))

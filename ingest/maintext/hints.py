@@ -3,7 +3,7 @@
 import re
 from functools import lru_cache
 
-__all__ = ["AWAY", "HIDDEN", "HINTS", "hints_of"]
+__all__ = ["AWAY", "FRAMED", "HINTS", "hints_of"]
 
 HINTS = {
     "text": "article story entry post body content text main prose blog markdown wysiwyg rich "
@@ -27,26 +27,50 @@ HINTS = {
 }
 """Kinds of elements, by parts of words in their names."""
 WHOLE = {"ad": "promo", "ads": "promo", "sr": "hidden", "tag": "tags"}
+FRAME = re.compile(
+    "(?:article|entry|post|story|page|news|blog|single|theme|art)[-_]{0,2}"
+    "(?:body|content|text|copy|inner|main|entry)|(?:body|full)[-_]?text|"
+    "(?:main|primary)[-_]?(?:content|column|text|article)|content[-_]{0,2}(?:body|main|text)|"
+    "^(?:content|main|story|article|post|entry|text)$"
+)
+"""Names that publishing systems give to the element around a page's main text."""
 AWAY = ("comment", "aside", "menu", "frame", "share", "promo", "related", "form", "hidden")
 """Kinds that rarely hold main text."""
 
 NUMBER = {kind: bit for bit, kind in enumerate(HINTS)}
 PART = {kind: re.compile("|".join(words.split())) for kind, words in HINTS.items()}
 WORD = re.compile("[a-z]+")
+ATTRIBUTE = re.compile(
+    rb' (?:(?:class|id|role|itemprop)="([^"]*)|'
+    rb'(hidden="|aria-hidden="true"|style="[^"]*display: ?none))'
+)
 HIDDEN = 1 << NUMBER["hidden"]
+FRAMED = 1 << len(HINTS)
+AWAY_BITS = sum(1 << NUMBER[kind] for kind in AWAY)
 LONGEST = 200
 
 
-@lru_cache(maxsize=50_000)
-def hints_of(names: str) -> int:
-    """A bit for each kind of `HINTS` that the names speak of."""
+@lru_cache(maxsize=20_000)
+def hints_of(tag: bytes) -> int:
+    """A bit for each kind of `HINTS` that a start tag (well-formed) speaks of, and `FRAMED`."""
     bits = 0
-    for word in WORD.findall(names[:LONGEST].lower()):
-        bits |= _of_word(word)
+    for names, hidden in ATTRIBUTE.findall(tag):
+        if hidden:
+            bits |= HIDDEN
+        for name in names[:LONGEST].decode("utf-8", "replace").lower().split():
+            bits |= _of_name(name)
     return bits
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=20_000)
+def _of_name(name: str) -> int:
+    bits = 0
+    for word in WORD.findall(name):
+        bits |= _of_word(word)
+    return bits if bits & AWAY_BITS or not FRAME.search(name) else bits | FRAMED
+
+
+@lru_cache(maxsize=20_000)
 def _of_word(word: str) -> int:
     bits = sum(1 << NUMBER[kind] for kind, part in PART.items() if part.search(word))
     return bits | (1 << NUMBER[WHOLE[word]] if word in WHOLE else 0)

@@ -6,8 +6,8 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from ingest.extract import Mode, extract
-from ingest.maintext.choose import choose
+from ingest.extract import Mode, extract, trafilatura_text
+from ingest.maintext.choose import choose, hopeful
 from ingest.maintext.features import FEATURES, features
 from ingest.maintext.forest import Forest, shipped
 from ingest.maintext.segment import segment
@@ -60,19 +60,37 @@ def test_blocks_keep_words_apart_and_lines_of_code_together() -> None:
 
 
 def test_advice_is_asked_for_only_when_needed() -> None:
-    asked: list[str] = []
+    asked: list[bytes | None] = []
 
-    def advise() -> str:
-        asked.append("advice")
+    def advise(markup: bytes | None) -> str:
+        asked.append(markup)
         return "\n".join(TEXT)
 
     long = _page("<article>" + "".join(f"<p>{t}</p>" for t in TEXT * 6) + "</article>")
     choose(segment(long), advise, always=False)
     assert asked == []
     choose(segment(long), advise, always=True)
-    assert asked == ["advice"]
+    assert asked == [None]
     choose(segment(b"<p>A line.</p><p>Another one, no longer.</p>"), advise, always=False)
-    assert len(asked) == 2
+    assert asked[1:] == [b"<html><body><p>A line.</p><p>Another one, no longer.</p></body></html>"]
+
+
+def test_advice_is_asked_about_the_page_without_sure_clutter() -> None:
+    page = segment(_page("<h1>Mills</h1><div/><p>A &lt; b.</p><section><p>Maybe.</p></section>"))
+    likely = np.array([0.9 if text in ("A < b.", "Maybe.") else 0.001 for text in page.texts])
+    left = segment(hopeful(page, likely))
+    assert left.texts == ["Mills", "A < b.", "Maybe."]
+    assert trafilatura_text(hopeful(page, likely)) == "Mills\nA < b.\nMaybe."
+    in_xhtml = page.markup.replace(b"<html", b'<html xmlns="http://www.w3.org/1999/xhtml"')
+    assert trafilatura_text(in_xhtml)
+
+
+@pytest.mark.parametrize("body", ["<p>x</p>", "<o:p>x</o:p><a<b>y</a<b>", "<div>" * 600 + "x"])
+def test_advice_about_hopeless_or_odd_pages_is_about_all_of_them(body: str) -> None:
+    page = segment(body.encode())
+    assert hopeful(page, np.zeros(len(page.texts))) == page.markup
+    trafilatura_text(page.markup)
+    assert trafilatura_text(b"") == ""
 
 
 @pytest.mark.parametrize(

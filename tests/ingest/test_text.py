@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingest.decode import decode
+from ingest.decode import decode, utf8
 from ingest.extract import extract
 from ingest.language import language_of, surely_other
 from ingest.tags import parse_page
@@ -44,6 +44,7 @@ LONG = "\n".join([PROSE.strip(), MILL, FISH])
 )
 def test_decoding(body: bytes, header: str, expected: str) -> None:
     assert decode(body, header) == expected
+    assert utf8(body, header) == expected.encode()
 
 
 def _page(before: str, after: str) -> bytes:

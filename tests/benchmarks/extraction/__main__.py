@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ingest.decode import utf8
 from ingest.extract import Mode, main_text
 from ingest.maintext.forest import Trees
 from tests.benchmarks.extraction import competitors
@@ -34,7 +35,8 @@ def ours(mode: Mode, trees: list[Trees] | None) -> Extractor:
     """Ours in one mode, with a page's own trees or with those shipped."""
 
     def run(number: int, sample: Sample) -> str:
-        document = main_text(sample.source, sample.url, mode, trees[number] if trees else None)
+        own = trees[number] if trees else None
+        document = main_text(utf8(sample.html), sample.url, mode, own)
         return document.text if document else ""
 
     return run

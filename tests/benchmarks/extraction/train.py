@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ingest import maintext
+from ingest.decode import utf8
 from ingest.extract import trafilatura_text
 from ingest.maintext.choose import doubt
 from ingest.maintext.features import FEATURES, features
@@ -25,7 +26,9 @@ from tests.benchmarks.extraction.pages import Sample, read
 __all__ = ["Labelled", "folds", "label", "train"]
 
 WORD = re.compile(r"\w+")
-TREES, ASKED, INNER = 150, 0.15, 3
+TREES, INNER = 150, 3
+ASKED = {False: 0.2, True: 0.15}
+"""Share of pages left to the other extractor: by trees alone, by trees with its advice."""
 SETTINGS = {
     "objective": "cross_entropy", "learning_rate": 0.08, "num_leaves": LEAVES,
     "min_data_in_leaf": 20, "min_sum_hessian_in_leaf": 1e-3, "lambda_l2": 5.0,
@@ -48,7 +51,7 @@ class Labelled:
 
 def label(sample: Sample) -> Labelled:
     """Which blocks belong to the truth, by alignment of all words of page and truth."""
-    page = segment(sample.source.encode("utf-8", "replace"))
+    page = segment(utf8(sample.html))
     words = [WORD.findall(text) for text in page.texts]
     owner = [block for block, own in enumerate(words) for _ in own]
     size = np.array([len(own) for own in words], float)
@@ -80,8 +83,8 @@ def train(pages: list[Labelled], seed: int = 0) -> Trees:
         for advised, seen in doubts.items():
             trees = _fit(rest, advised)
             seen += [doubt(pages[k].page.texts, trees(_known(pages[k], advised))) for k in part]
-    alone, advised_limit = (float(np.quantile(seen, 1 - ASKED)) for seen in doubts.values())
-    return Trees(_fit(pages, False), _fit(pages, True), alone, advised_limit)
+    limits = {key: float(np.quantile(seen, 1 - ASKED[key])) for key, seen in doubts.items()}
+    return Trees(_fit(pages, False), _fit(pages, True), limits[False], limits[True])
 
 
 def _fit(pages: list[Labelled], advised: bool) -> Forest:

@@ -23,6 +23,11 @@ MAX_BYTES = 50 * 2**20
 MAX_URLS = 50_000
 MAX_TAGS = 1_000_000
 """Elements of one sitemap: twenty for each address that it may list."""
+MAX_NAMES = 1_000
+"""Different names of elements, attributes and namespaces: the parser keeps each for good."""
+MAX_SILENT = 2**20
+"""Bytes without an element or a piece of text: the parser holds back a tag or comment until it
+ends."""
 MAX_TEXT = 8_000
 """Characters of one address as it stands in the file."""
 PIECE = 64 * 1024
@@ -83,7 +88,10 @@ class _Reader:
     def __init__(self, url: str) -> None:
         self.found = Listed()
         self._url = url
+        self.events = 0
+        """Of the parser, so far."""
         self._room, self._tags = MAX_BYTES, MAX_TAGS
+        self._names: set[str | None] = set()
         self._depth = self._entry_depth = 0
         self._entry = self._address = ""
         self._text: list[str] | None = None
@@ -94,8 +102,8 @@ class _Reader:
     def full(self) -> bool:
         """Is there nothing more to be read?"""
         count = len(self.found.pages) + len(self.found.sitemaps)
-        none_left = self._room <= 0 or self._tags <= 0 or count >= MAX_URLS
-        return none_left or self.found.kind == "no"
+        spent = self._room <= 0 or self._tags <= 0 or len(self._names) > MAX_NAMES
+        return spent or count >= MAX_URLS or self.found.kind == "no"
 
     def add(self, address: str, into: list[str], base: str = "") -> None:
         """Note an address if it is one that may be followed."""
@@ -104,11 +112,16 @@ class _Reader:
             self._room -= len(url)
             into.append(url)
 
-    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+    def start(
+        self, tag: str, attributes: Mapping[str, str], namespaces: Mapping[str | None, str]
+    ) -> None:
         """An element begins."""
         name = tag.rpartition("}")[2]
+        self.events += 1
         self._depth += 1
         self._tags -= 1
+        self._names.add(tag)
+        self._names.update(attributes, namespaces)
         self.found.kind = self.found.kind or ROOTS.get(name, "no")
         self._end_of_address()
         if name in ENTRIES:
@@ -122,6 +135,7 @@ class _Reader:
 
     def data(self, text: str) -> None:
         """Text, perhaps only a part."""
+        self.events += 1
         if self._text is not None and self._text_room > 0:
             self._text.append(text)
             self._text_room -= len(text)
@@ -129,6 +143,7 @@ class _Reader:
     def end(self, tag: str) -> None:
         """An element ends."""
         del tag
+        self.events += 1
         self._end_of_address()
         if self._entry and self._depth == self._entry_depth:
             into = self.found.sitemaps if self._entry == "sitemap" else self.found.pages
@@ -151,9 +166,12 @@ def _read_xml(reader: _Reader, pieces: Iterator[bytes]) -> None:
         target=reader, recover=True, resolve_entities=False, no_network=True
     )
     with contextlib.suppress(etree.XMLSyntaxError):  # what was read before it counts
+        silent = 0
         for piece in pieces:
+            before = reader.events
             parser.feed(piece)
-            if reader.full:
+            silent = silent + len(piece) if reader.events == before else 0
+            if reader.full or silent > MAX_SILENT:
                 break
         parser.close()
     reader.found.kind = reader.found.kind.removeprefix("no")

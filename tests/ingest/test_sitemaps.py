@@ -73,6 +73,24 @@ def test_a_packed_bomb_is_read_so_far_and_no_further() -> None:
     assert listed(bomb, HERE).pages == ["http://x.example/a"]
 
 
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (b"<urlset>", b"<!-- %d"), (b"<urlset><url><loc><![CDATA[", b"%d"),
+        (b"<urlset>", b"<a%d/>"), (b"<urlset ", b"a%d='' "),
+        (b"<urlset>", b"<a xmlns:a%d='x'/>"), (b"<urlset>", b"<a a%d=''/>"),
+    ],
+    ids=["comment", "cdata", "names", "attributes", "prefixes", "attribute-names"],
+)
+def test_what_swells_in_a_parser_is_read_so_far(
+    monkeypatch: pytest.MonkeyPatch, start: bytes, piece: bytes
+) -> None:
+    monkeypatch.setattr("ingest.sitemaps.MAX_SILENT", 2**17)
+    body = start + b"".join(piece % number for number in range(60_000))
+    body += b"--></urlset>]]>/><url><loc>http://x.example/behind</loc></url>"
+    assert listed(body, HERE).pages == []
+
+
 def test_hostile_listings_are_read_without_a_crash() -> None:
     draw = random.Random(5)
     words = (

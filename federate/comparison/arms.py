@@ -155,7 +155,7 @@ def one_model(trial: Trial, tokens: int) -> Result:
     return {
         "own_bpb": mean,
         "union_bpb": mean,
-        "public_bpb": bench.bits_per_byte(texts.public_wide),
+        "public_bpb": bench.bits_per_byte(texts.public),
         "tokens": tokens,
         "clients": clients,
         "tests": clients,

@@ -72,7 +72,7 @@ def _levels(metrics: Metrics, arms: Sequence[str]) -> list[str]:
         report.prose(
             "Bits per UTF-8 byte, lower is better. Own: a client's model on that client's test "
             "text. Union: one model on every client's test text. Public: held-out public text, "
-            "which shows what was forgotten (for models of one client a sixth of that text)."
+            "which shows what was forgotten."
             + (f" Means over {metrics['seeds']} seeds." if many else " One seed.")
         ),
         report.table(["model", *PARTS, "private tokens"], rows),

@@ -67,8 +67,8 @@ class CompareConfig(Section):
     empty: not at all. Both are run for the largest of them."""
     scratch_lr: float | None = Field(None, gt=0, le=1)
     """The clients' peak learning rate from random weights; unset: the best of `grid`."""
-    public_blocks: int = Field(24, ge=1)
-    """Blocks of held-out public text for a model of one client (one model for all: 6x)."""
+    public_blocks: int = Field(72, ge=1)
+    """Blocks of held-out public text for each model."""
     prompt: str = "My fellow citizens, the government"
     """Continued by every arm in the report."""
 

@@ -119,7 +119,7 @@ class Study:
         """
         suffix, clients = _suffix(number), trial.players
         blocks = {"test": self.rounds.test_blocks, "public": self.section.public_blocks}
-        wide = (len(clients) * blocks["test"] + 6 * blocks["public"]) * self.bench.context
+        wide = (len(clients) * blocks["test"] + blocks["public"]) * self.bench.context
         narrow = (len(clients) + blocks["test"] + blocks["public"]) * self.bench.context
         backwards = 3 * self.rounds.local.passes
         found: dict[str, Piece] = {}

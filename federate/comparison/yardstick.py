@@ -46,13 +46,8 @@ class Texts:
 
     @cached_property
     def public(self) -> EvalSet:
-        """Held-out public text, for models of one client."""
+        """Held-out public text."""
         return self.bench.eval_set(self.heldout, self.public_blocks)
-
-    @cached_property
-    def public_wide(self) -> EvalSet:
-        """More of it, for one model of all."""
-        return self.bench.eval_set(self.heldout, 6 * self.public_blocks)
 
     def mean(self, sets: Mapping[str, EvalSet], names: Iterable[str]) -> float:
         """Mean bpb over clients of what is on the bench."""

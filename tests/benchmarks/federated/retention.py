@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.federated.gap import FEW
-from tests.benchmarks.federated.setting import branch, call, demo_run, made_by
+from tests.benchmarks.federated.setting import DEMO, ROOT, branch, call, demo_run, made_by
 from tests.benchmarks.record import Result
 
 __all__ = ["SHORT_END", "line_10", "measure"]
 
+CONFIG = ROOT / "configs" / "demo.toml"
 SHARES = (0.0, 0.25, 0.5)
 SEEDS = (0, 1, 2)
 SHORT_END = ["federate.personal.steps=1", "federate.personal.svrg=0", "federate.personal.batch=1"]
@@ -20,7 +21,7 @@ SHORT_END = ["federate.personal.steps=1", "federate.personal.svrg=0", "federate.
 
 def line_10(result: Result, work: Path, quick: bool = False) -> None:
     """Union and public bpb of the federated model for each share of public blocks."""
-    run = demo_run(work)
+    run = demo_run(work, DEMO, CONFIG)
     seeds, shares = (SEEDS[:1], SHARES[::2]) if quick else (SEEDS, SHARES)
     table = {
         str(share): _means([_one(run, work, share, seed, quick) for seed in seeds])
@@ -42,7 +43,7 @@ def _one(run: Path, work: Path, share: float, seed: int, quick: bool) -> dict[st
     changes = [f"federate.local.replay={share}", f"federate.seed={seed}", *SHORT_END]
     changes += FEW if quick else []
     words = [word for change in changes for word in ("--set", change)]
-    call(own / "log", "federate", "--config", "configs/demo.toml", "--run", own, *words)
+    call(own / "log", "federate", "--config", CONFIG, "--run", own, *words)
     return measure(own)
 
 
@@ -68,7 +69,7 @@ def measure(run: Path) -> dict[str, float]:
         silos, _ = open_silos(config, clients_of(shards), bench, run)
         texts = [bench.eval_set(silo.split.test, config.test_blocks) for silo in silos.values()]
         found[f"{name}union"] = float(np.mean([bench.bits_per_byte(text) for text in texts]))
-        found[f"{name}public"] = bench.bits_per_byte(bench.eval_set(heldout, 144))
+        found[f"{name}public"] = bench.bits_per_byte(bench.eval_set(heldout, 72))
     write_atomic(kept, json.dumps(found))
     return found
 

@@ -33,7 +33,7 @@ def line_4(result: Result, work: Path, quick: bool = False) -> None:
         scratch_rounds=stops,
         scratch_lr=8e-3 if quick else None,
         grid=(4e-3, 8e-3, 1.6e-2),
-        public_blocks=4,
+        public_blocks=24,
     )
     seen = compare(section, run).metrics["from_scratch"]
     stated = [row["rounds"] for row in seen["at"]] == list(stops)

@@ -98,12 +98,12 @@ def make_run(work: Path, tables: Tables = SMALL, demo: Path = DEMO) -> Path:
     return work
 
 
-def demo_run(work: Path) -> Path:
-    """`work` over the corpus and shards of the demo and the base of configs/gap.toml."""
+def demo_run(work: Path, base: Path = BASE, config: Path = BASE_CONFIG) -> Path:
+    """`work` over corpus, shards and base model of the run `base`, which `config` makes."""
     work.mkdir(parents=True, exist_ok=True)
     for stage in ("ingest", "pretrain", "shards"):
-        call(work / "base.log", stage, "--config", BASE_CONFIG, "--run", BASE)
-    return branch(BASE, work)
+        call(work / "base.log", stage, "--config", config, "--run", base)
+    return branch(base, work)
 
 
 def branch(run: Path, folder: Path) -> Path:

@@ -5,7 +5,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -60,20 +60,30 @@ def document(models: Mapping[str, type[Section]]) -> str:
     return head + "".join(_document(name, model) for name, model in models.items())
 
 
-def _document(name: str, model: type[Section]) -> str:
+def _document(name: str, model: type[BaseModel]) -> str:
     rows, inner = [], []
     defaults: dict[str, Any] = {}
     for key, field in model.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data=defaults)
         defaults[key] = default
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            inner.append(_document(f"{name}.{key}", field.annotation))
+        table, named = _table_of(field.annotation), get_origin(field.annotation) is dict
+        if table:
+            inner.append(_document(f"{name}.{key}{'.NAME' if named else ''}", table))
+        if table and not named:
             continue
         bounds = ", ".join(_bound(rule) for rule in field.metadata)
         text = " ".join((field.description or "").split())
         rows.append(f"| `{key}` | `{json.dumps(default, default=str)}` | {bounds} | {text} |")
     table = "| key | default | bounds | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
     return f"\n## [{name}]\n\n" + (table if rows else "") + "".join(inner)
+
+
+def _table_of(annotation: Any) -> type[BaseModel] | None:
+    """The model of a field that is a table, or holds tables under names of the user's own."""
+    if get_origin(annotation) is dict:
+        annotation = get_args(annotation)[1]
+    is_table = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation if is_table else None
 
 
 def _bound(rule: Any) -> str:
@@ -116,8 +126,7 @@ def _explain(model: type[Section], name: str, error: ValidationError) -> str:
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     for part in loc:
         field = model.model_fields.get(str(part))
-        if field and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            model = field.annotation
+        model = (_table_of(field.annotation) if field else None) or model
     return list(model.model_fields)
 
 

@@ -20,9 +20,23 @@ from commonroot.artifact import (
 )
 from commonroot.errors import ArtifactError
 
-__all__ = ["CARD", "LINEAGE", "SOURCES", "WITHHELD", "source_lines", "verify"]
+__all__ = [
+    "CARD",
+    "LINEAGE",
+    "LINKS",
+    "MIXED",
+    "SOURCES",
+    "WITHHELD",
+    "source_lines",
+    "sources_of",
+    "verify",
+]
 
 CARD, LINEAGE, SOURCES = "README.md", "lineage.json", "sources.jsonl"
+LINKS = "corpora"
+"""Folder of a run with a link to each corpus of other runs that its base was trained on."""
+MIXED = "mixture."
+"""Lead of a base's inputs that are digests of the corpora that it was trained on."""
 WITHHELD = "withheld"
 """Key of a lineage record that lists what is left out of it, so that its digest cannot follow."""
 DAMAGED = (KeyError, TypeError, AttributeError, ValueError)
@@ -63,6 +77,11 @@ def source_lines(corpus: Path) -> str:
     return "".join(canonical_json(row) + "\n" for row in rows)
 
 
+def sources_of(name: str) -> str:
+    """Name of a release's list of the documents of a mixed-in corpus."""
+    return f"sources-{name}.jsonl"
+
+
 def _verify_run(folders: list[Path]) -> list[str]:
     artifacts: dict[str, Artifact] = {}
     lines = []
@@ -73,9 +92,13 @@ def _verify_run(folders: list[Path]) -> list[str]:
     for artifact in artifacts.values():
         digests = {kind: other.digest for kind, other in artifacts.items()}
         _check_parents(artifact.path / MANIFEST, artifact.manifest["parents"], digests)
+    mixed = _mixed_in(artifacts["base"]) if "base" in artifacts else {}
+    for place, digest in mixed.items():
+        lines += _check_mixed_in(artifacts["base"], place, digest)
     if "release" in artifacts:
         lines += _check_release(artifacts["release"])
-        lines += _check_sources(artifacts["release"], artifacts["corpus"])
+        lists = {artifacts["corpus"].path: SOURCES} | {p: sources_of(p.name) for p in mixed}
+        lines += _check_sources(artifacts["release"], lists)
     last = list(artifacts.values())[-1]
     return [*lines, f"verified: {len(artifacts)} artifacts, digest {last.digest}"]
 
@@ -126,6 +149,37 @@ def _files(path: Path, hidden: bool) -> Iterator[Path]:
             yield file
 
 
+def _mixed_in(base: Artifact) -> dict[Path, str]:
+    """Where this run finds the corpora of others, each once, and their digests."""
+    own = base.manifest["parents"].get("corpus")
+    found: dict[str, Path] = {}
+    for name, digest in sorted(base.manifest["inputs"].items()):
+        if name.startswith(MIXED) and digest != own:
+            found.setdefault(digest, base.path.parent / LINKS / name.removeprefix(MIXED))
+    return {place: digest for digest, place in found.items()}
+
+
+def _check_mixed_in(base: Artifact, place: Path, digest: str) -> list[str]:
+    """A corpus of another run, and the archive that it was made from if that lies beside it."""
+    if not (place / MANIFEST).is_file():
+        raise ArtifactError(
+            f"{place} leads nowhere: make it a link to the corpus {digest[:12]} that {base.path} "
+            "was trained on"
+        )
+    corpus = _sealed(place, strict=True)
+    if corpus.digest != digest:
+        raise ArtifactError(
+            f"{base.path / MANIFEST}: it was made from corpus {digest[:12]}, but {place} is corpus "
+            f"{corpus.digest[:12]}: run its stage again"
+        )
+    web = place / ".." / "1-web"  # of the run that the link leads to
+    if not (web / MANIFEST).is_file():
+        return [_whole(corpus), f"{place}: its archive is not beside it, and is not looked at"]
+    archive = _sealed(web, strict=True)
+    _check_parents(place / MANIFEST, corpus.manifest["parents"], {"web": archive.digest})
+    return [_whole(corpus), _whole(archive)]
+
+
 def _check_parents(file: Path, parents: Mapping[str, str], digests: Mapping[str, str]) -> None:
     for kind, digest in parents.items():
         if kind not in digests:
@@ -145,6 +199,7 @@ def _check_release(release: Artifact) -> list[str]:
             _check_chain(release, ancestors),
             _check_copies(release, ancestors, lineage["copied"]),
             _check_list(release, ancestors["corpus"], lineage["sources"]),
+            *_check_mixture(release, ancestors, lineage.get("mixture", {})),
         ]
     except (OSError, *DAMAGED):
         raise ArtifactError(f"{release.path / LINEAGE} is no lineage of a release") from None
@@ -159,9 +214,7 @@ def _check_chain(release: Artifact, ancestors: Mapping[str, Mapping[str, Any]]) 
     recomputed = []
     for kind, entry in ancestors.items():
         if not entry[WITHHELD]:
-            record = {k: v for k, v in entry.items() if k != WITHHELD}
-            record["files"] = {name: {"sha256": s} for name, s in entry["files"].items()}
-            if manifest_digest(record) != digests[kind]:
+            if _digest_of(entry) != digests[kind]:
                 raise ArtifactError(f"{file}: the digest of {kind} does not follow from its record")
             recomputed.append(kind)
         _check_parents(file, entry.get("parents", {}), digests)
@@ -184,8 +237,35 @@ def _check_copies(
     return f"model: {len(copied)} files are byte for byte those of {origins}"
 
 
+def _check_mixture(
+    release: Artifact, ancestors: Mapping[str, Mapping[str, Any]], mixture: Mapping[str, Any]
+) -> list[str]:
+    """Corpora of other runs: each record, the base that it is an input of, its documents."""
+    file, lines = release.path / LINEAGE, []
+    inputs = {k: d for k, d in ancestors["base"]["inputs"].items() if k.startswith(MIXED)}
+    for name, other in mixture.items():
+        record = other["record"]
+        if not record[WITHHELD] and _digest_of(record) != record["digest"]:
+            raise ArtifactError(f"{file}: the digest of {name} does not follow from its record")
+        if inputs[MIXED + name] != record["digest"]:
+            raise ArtifactError(f"{file}: the base was not made from this corpus {name}")
+        lines.append(f"{name}: {_check_list(release, record, other['sources'])}")
+    known = {ancestors["corpus"]["digest"], *(o["record"]["digest"] for o in mixture.values())}
+    for name, digest in inputs.items():
+        if digest not in known:
+            raise ArtifactError(f"{file} lacks the corpus {name.removeprefix(MIXED)}")
+    return lines
+
+
+def _digest_of(entry: Mapping[str, Any]) -> str:
+    """The digest that follows from a record of the lineage."""
+    record = {k: v for k, v in entry.items() if k != WITHHELD}
+    record["files"] = {name: {"sha256": s} for name, s in entry["files"].items()}
+    return manifest_digest(record)
+
+
 def _check_list(release: Artifact, corpus: Mapping[str, Any], sources: Mapping[str, Any]) -> str:
-    file = release.path / SOURCES
+    file = release.path / sources["file"]
     if file_sha256(file) != sources["sha256"]:
         raise ArtifactError(f"{file} is not the list that {LINEAGE} names")
     count = file.read_bytes().count(b"\n")
@@ -198,11 +278,12 @@ def _check_list(release: Artifact, corpus: Mapping[str, Any], sources: Mapping[s
     return f"sources: {count} public documents by URL and sha256, {bound}"
 
 
-def _check_sources(release: Artifact, corpus: Artifact) -> list[str]:
-    """With the corpus at hand the list is made again."""
-    if text_sha256(source_lines(corpus.path)) != file_sha256(release.path / SOURCES):
-        raise ArtifactError(f"{release.path / SOURCES} is not the list of {corpus.path}")
-    return [f"sources: the same documents as in {corpus.path}"]
+def _check_sources(release: Artifact, lists: Mapping[Path, str]) -> list[str]:
+    """With the corpora at hand the lists are made again."""
+    for corpus, name in lists.items():
+        if text_sha256(source_lines(corpus)) != file_sha256(release.path / name):
+            raise ArtifactError(f"{release.path / name} is not the list of {corpus}")
+    return [f"sources: the same documents as in {corpus}" for corpus in lists]
 
 
 def _whole(artifact: Artifact) -> str:

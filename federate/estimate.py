@@ -6,13 +6,19 @@ arithmetic. Crawling time follows from politeness, not from the machine.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from commonroot.artifact import load_artifact
 from commonroot.errors import ConfigError
 from federate.lora.adapter import LoraConfig
 from federate.plan import FederateConfig
 from federate.shards.stage import ShardsConfig
+from pretrain.blend import FRESH_EPOCHS
+from pretrain.budget import bytes_per_token
+from pretrain.mixture import open_mixture
+from pretrain.portion import effective_bytes
 from pretrain.settle import considered, describe
 from pretrain.stage import PretrainConfig
 
@@ -31,10 +37,11 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
     """Lines of the estimate for the run that these sections describe."""
     pretrain: PretrainConfig = sections["pretrain"]
     federate: FederateConfig = sections["federate"]
-    memory, refusal = _what_fits(pretrain, federate.lora) if pretrain.base else ("", "")
+    memory, refusal = _what_fits(pretrain, federate) if pretrain.base else ("", "")
     if refusal:  # measuring would not fit either
         return [memory, f"too large for this machine: {refusal}"]
-    pretrain, dial = _dialled(pretrain, run)
+    corpora = _corpora(pretrain, run)
+    pretrain, dial = _dialled(pretrain, corpora)
     parameters, trained, rate = _measure(pretrain, federate.lora)
     beside = _beside(federate)
     trains = pretrain.continue_training or not pretrain.base
@@ -50,6 +57,7 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
     tests = clients * federate.test_blocks * pretrain.context * (4 + 12) * FORWARD_SHARE
     return [
         *dial,
+        *(_mixture_lines(pretrain, corpora) if pretrain.mixture and trains else []),
         f"model: {parameters:,} parameters, {rate:,.0f} tokens/s measured here; {clients} clients",
         f"crawl: at most {sections['gather'].web.max_pages:,} pages, "
         f"{sections['gather'].web.delay_s:g} s between requests to one host",
@@ -68,17 +76,54 @@ def estimate(sections: Mapping[str, Any], run: Path) -> list[str]:
     ]
 
 
-def _dialled(section: PretrainConfig, run: Path) -> tuple[PretrainConfig, list[str]]:
+@dataclass(frozen=True)
+class _Corpus:
+    name: str
+    share: float
+    bytes: int
+    known: bool
+    """False: assumed, for there is none yet."""
+
+
+def _corpora(section: PretrainConfig, run: Path) -> list[_Corpus]:
+    """Parts of the mixture (or the only one), and their training text."""
+    folder = run / "2-corpus"
+    known = (folder / "manifest.json").exists()
+    if known and section.mixture:
+        portions = open_mixture(section.mixture, load_artifact(folder, "corpus"))
+        return [_Corpus(one.name, one.share, one.bytes, True) for one in portions]
+    if known:
+        metrics = json.loads((folder / "manifest.json").read_text("utf-8"))["metrics"]
+        return [_Corpus("corpus", 1.0, int(metrics.get("train_bytes", CORPUS)), True)]
+    total = sum(part.weight for part in section.mixture.values())
+    parts = {name: part.weight / total for name, part in section.mixture.items()}
+    return [_Corpus(name, share, CORPUS, False) for name, share in (parts or {"corpus": 1}).items()]
+
+
+def _mixture_lines(section: PretrainConfig, corpora: list[_Corpus]) -> list[str]:
+    each, lines = bytes_per_token(section.model.vocab), []
+    for one in corpora:
+        tokens = one.share * section.tokens
+        times = tokens * each / one.bytes
+        lines.append(
+            f"mixture: {one.name}: {one.share:.1%} of the tokens ({tokens:,.0f}), out of "
+            f"{one.bytes / 1e6:.1f} MB{'' if one.known else ' (assumed: none yet)'}: read about "
+            f"{times:.1f} times{', more often than pays' if times > FRESH_EPOCHS else ''}"
+        )
+    return lines
+
+
+def _dialled(section: PretrainConfig, corpora: list[_Corpus]) -> tuple[PretrainConfig, list[str]]:
     """The section with what its budget buys, and lines that say so beside the next best."""
     if not section.budget or section.base:
         return section, []
-    manifest = run / "2-corpus" / "manifest.json"
-    known = json.loads(manifest.read_text("utf-8"))["metrics"] if manifest.exists() else {}
-    corpus = int(known.get("train_bytes", CORPUS))
+    corpus = effective_bytes((one.share, one.bytes) for one in corpora)
+    known = all(one.known for one in corpora)
     best, *others = considered(section, corpus)
     settled = section.model_copy(update={"tokens": best.tokens, "model": best.shape})
     lines = [
-        f"budget: {section.budget} buys {describe(settled)} of a corpus of {corpus / 1e6:.1f} MB"
+        f"budget: {section.budget} buys {describe(settled)} of "
+        f"{'a mixture worth' if section.mixture else 'a corpus of'} {corpus / 1e6:.1f} MB"
         f"{'' if known else ' (assumed: none yet)'}, {best.epochs:.1f} times over; "
         f"about {best.bpb:.2f} bpb on English prose"
     ]
@@ -118,18 +163,18 @@ def _beside(section: FederateConfig) -> int:
     return len(strategy.expected_extra())
 
 
-def _what_fits(section: PretrainConfig, lora: LoraConfig) -> tuple[str, str]:
+def _what_fits(section: PretrainConfig, rounds: FederateConfig) -> tuple[str, str]:
     """What an adopted base takes here, and why it is too large ("" if it is not)."""
+    from federate.footprint import rounds_need
     from pretrain.adopt import adopt, settings_of
     from pretrain.capacity import asked, here, require, say_what_fits
-    from pretrain.model import pick_device
 
-    config = settings_of(adopt(section.base, section.revision).folder)
-    found, free = here(config, section, pick_device(section.compute), lora.rank)
-    rounds = ("LoRA in rounds", found.lora) if lora.rank else ("rounds", found.training)
+    config, rank = settings_of(adopt(section.base, section.revision).folder), rounds.lora.rank
+    found, free = here(config, section.compute, section.context, section.batch, rank)
+    size, _, _ = rounds_need(rounds, config, section.context)
     try:
-        for what, size in [*asked(section, found), rounds]:
-            require(what, size, free, found)
+        for what, bytes_ in [*asked(section, found), ("rounds", size)]:
+            require(what, bytes_, free, found)
     except ConfigError as error:
         return say_what_fits(found, free), str(error)
     return say_what_fits(found, free), ""

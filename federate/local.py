@@ -122,9 +122,12 @@ class Workbench:
 
         return load_replay(self.base, self.context)
 
-    @property
+    @cached_property
     def context(self) -> int:
-        return int(self.model.config.max_position_embeddings)
+        """Tokens a block: those of the base's stage, for an adopted model may take far more."""
+        from pretrain.adopt import context_of
+
+        return context_of(self.base, self.model.config)
 
     def pack(self, texts: Sequence[Document]) -> Blocks:
         """Records as training blocks of the model's context."""

@@ -21,6 +21,7 @@ from commonroot.artifact import (
 )
 from commonroot.errors import DataError
 from commonroot.progress import MetricsLog
+from federate.footprint import check_rounds_fit
 from federate.local import Workbench
 from federate.lora.adapter import LoraConfig
 from federate.plan import FederateConfig, Plan
@@ -40,6 +41,7 @@ def run(section: FederateConfig, run_dir: Path) -> Artifact:
     shards = load_artifact(run_dir / "4-shards", "shards")
 
     def make(work: Workspace) -> dict[str, Any]:
+        check_rounds_fit(section, base.path)
         bench = Workbench(base.path, section.compute)
         silos, skipped = open_silos(section, clients_of(shards), bench, run_dir)
         plan = _plan(section, base, work, len(silos))

@@ -92,7 +92,8 @@ def run(
     corpus = load_artifact(run_dir / clean.FOLDER, clean.KIND)
     kept = {name: getattr(section, name) for name in AblateConfig.model_fields}
     shared = ("context", "eval_blocks", "tokens", "model")
-    pretrain = base.model_copy(update={"budget": "", **{name: kept[name] for name in shared}})
+    own = {"budget": "", "mixture": {}, **{name: kept[name] for name in shared}}
+    pretrain = base.model_copy(update=own)
     resolved = _Resolved(**kept, clean=clean.resolved(cleaning), pretrain=pretrain)
     return build_artifact(
         run_dir / FOLDER, KIND, [web, corpus], resolved,

@@ -3,6 +3,7 @@
 Any family that AutoModelForCausalLM loads by itself: weights from safetensors only, no remote code.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from pretrain.stage import PretrainConfig
 
-__all__ = ["Adopted", "adopt", "continued", "load", "settings_of"]
+__all__ = ["Adopted", "adopt", "context_of", "continued", "load", "settings_of"]
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|[\w.-]+")
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
@@ -118,6 +119,16 @@ def settings_of(folder: Path) -> "PreTrainedConfig":
         raise ArtifactError(f"{folder} holds {config.model_type!r}, no causal language model")
     found: PreTrainedConfig = config
     return found
+
+
+def context_of(base: Path, config: "PreTrainedConfig") -> int:
+    """Tokens a block of a base of 3-base: what it was made with; of a plain checkpoint its most."""
+    longest = int(config.max_position_embeddings)
+    try:
+        manifest = json.loads((base / "manifest.json").read_text("utf-8"))
+        return min(longest, int(manifest["config"]["context"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return longest
 
 
 def load(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from commonroot.errors import ConfigError
 from commonroot.progress import say
 from pretrain.evaluate import eval_rows
-from pretrain.model import matmul_dtype
+from pretrain.model import Compute, matmul_dtype, pick_device
 from pretrain.speed import outline
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ class Needs:
     """Mean squared gradients of public text measured."""
     evaluation: float
     rank: int
+    factors: int = 0
+    """Parameters of the factors."""
+    activations: float = 0.0
+    """Of one batch, kept for the backward pass."""
 
 
 def needs(
@@ -81,27 +85,28 @@ def needs(
         moments=3 * FP32 * parameters + tokens * (width + logits),
         evaluation=FP32 * parameters + rows * context * logits,
         rank=rank,
+        factors=factors,
+        activations=tokens * (width + logits),
     )
 
 
-def check_fit(
-    config: "PreTrainedConfig", section: "PretrainConfig", device: "torch.device"
-) -> None:
+def check_fit(config: "PreTrainedConfig", section: "PretrainConfig") -> None:
     """Say what fits, and raise ConfigError if what `section` does with its base does not."""
-    found, free = here(config, section, device)
+    found, free = here(config, section.compute, section.context, section.batch)
     say(f"pretrain: {say_what_fits(found, free)}")
     for what, size in asked(section, found):
         require(what, size, free, found)
 
 
 def here(
-    config: "PreTrainedConfig", section: "PretrainConfig", device: "torch.device", rank: int = 0
+    config: "PreTrainedConfig", compute: Compute, context: int, batch: int, rank: int = 0
 ) -> tuple[Needs, float]:
-    """What a base needs under these settings, and the bytes that are free."""
+    """What a model needs where it would run, and the bytes that are free there."""
     import torch
 
-    half = matmul_dtype(section.compute, device) == torch.bfloat16
-    return needs(config, section.context, section.batch, rank, half), free_memory(device)
+    device = pick_device(compute)
+    half = matmul_dtype(compute, device) == torch.bfloat16
+    return needs(config, context, batch, rank, half), free_memory(device)
 
 
 def asked(section: "PretrainConfig", found: Needs) -> list[tuple[str, float]]:

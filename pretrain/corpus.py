@@ -7,7 +7,10 @@ from urllib.parse import urlsplit
 from commonroot.artifact import Artifact
 from commonroot.errors import DataError
 
-__all__ = ["corpus_rows", "corpus_texts", "source_of", "texts_by_source"]
+__all__ = ["corpus_rows", "corpus_texts", "source_of"]
+
+ROWS = 1000
+"""Documents in memory at once."""
 
 
 def corpus_rows(
@@ -20,10 +23,11 @@ def corpus_rows(
     import pyarrow.parquet as pq
 
     for shard in sorted((corpus.path / "data").glob(f"{split}-*.parquet")):
-        file = pq.ParquetFile(shard)
-        known = set(file.schema_arrow.names)
-        wanted = None if columns is None else [name for name in columns if name in known]
-        yield from file.read(wanted).to_pylist()
+        with pq.ParquetFile(shard) as file:
+            known = set(file.schema_arrow.names)
+            wanted = None if columns is None else [name for name in columns if name in known]
+            for batch in file.iter_batches(ROWS, columns=wanted):
+                yield from batch.to_pylist()
 
 
 def corpus_texts(corpus: Artifact, split: str) -> list[str]:
@@ -32,14 +36,6 @@ def corpus_texts(corpus: Artifact, split: str) -> list[str]:
     if not texts:
         raise DataError(f"{corpus.path} has no {split} text: gather more pages or loosen [clean]")
     return texts
-
-
-def texts_by_source(corpus: Artifact, split: str) -> dict[str, list[str]]:
-    """The split's texts under the names of their sources, in the corpus' own order."""
-    found: dict[str, list[str]] = {}
-    for row in corpus_rows(corpus, split, ["text", "source", "url"]):
-        found.setdefault(source_of(row), []).append(row["text"])
-    return found
 
 
 def source_of(row: Mapping[str, Any]) -> str:

@@ -9,17 +9,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commonroot.artifact import Artifact, write_atomic
-from pretrain.corpus import texts_by_source
+from commonroot.artifact import write_atomic
+from pretrain.blend import Blend, epochs_of
 from pretrain.evaluate import EvaluateConfig, bits_per_byte, eval_set, sample
 from pretrain.model import Compute, autocast
 from pretrain.packing import IGNORE
 from pretrain.pairs import Pair, minimal_pairs
+from pretrain.portion import Portion, texts_by_source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["accuracy", "by_source", "examine", "log_likelihoods", "samples", "wilson"]
+    from pretrain.stage import PretrainConfig
+
+__all__ = ["accuracy", "by_corpus", "by_source", "examine", "log_likelihoods", "samples", "wilson"]
 
 OTHERS = "(others)"
 SENTENCES = 32
@@ -28,19 +31,17 @@ SENTENCES = 32
 def examine(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    corpus: Artifact,
-    context: int,
-    section: EvaluateConfig,
-    compute: Compute,
+    portions: Sequence[Portion],
+    section: "PretrainConfig",
     folder: Path,
 ) -> dict[str, Any]:
     """`sources` and `pairs` for a base's metrics; pairs.jsonl with every verdict into `folder`."""
-    texts = texts_by_source(corpus, "heldout")
+    texts, asked, compute = texts_by_source(portions), section.evaluate, section.compute
     found: dict[str, Any] = {
-        "sources": by_source(model, tokenizer, texts, context, section, compute)
+        "sources": by_source(model, tokenizer, texts, section.context, asked, compute)
     }
-    if section.pairs:
-        pairs = minimal_pairs(section.pairs)
+    if asked.pairs:
+        pairs = minimal_pairs(asked.pairs)
         sentences = [text for pair in pairs for text in (pair.good, pair.bad)]
         scores = log_likelihoods(model, tokenizer, sentences, compute)
         verdicts = [*zip(pairs, scores[::2], scores[1::2], strict=True)]
@@ -72,6 +73,35 @@ def by_source(
             "bpb": bits_per_byte(model, data, compute),
             "bytes_per_token": round(data.bytes / max(1, len(data.blocks.stream_N)), 3),
             "documents": len(documents),
+        }
+    return found
+
+
+def by_corpus(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    portions: Sequence[Portion],
+    data: Blend,
+    picks: int,
+    section: "PretrainConfig",
+) -> dict[str, dict[str, Any]]:
+    """Each part of the mixture: what it holds, what was trained on it in `picks` blocks, and its
+    held-out bpb (none if it holds nothing out)."""
+    epochs, found = epochs_of(data, picks), {}
+    for portion, blocks, times in zip(portions, data.parts, epochs, strict=True):
+        size, texts = portion.bytes, list(portion.texts("heldout"))
+        examined = eval_set(tokenizer, texts, data.context, section.evaluate.source_blocks)
+        found[portion.name] = {
+            "digest": portion.corpus.digest,
+            "share": portion.share,
+            "documents": len(portion.sizes),
+            "bytes": size,
+            "tokens": len(blocks.stream_N),
+            "bytes_per_token": round(size / len(blocks.stream_N), 3),
+            "tokens_trained": round(times * len(blocks)) * data.context,
+            "epochs": round(times, 3),
+            "heldout_documents": len(texts),
+            "bpb": bits_per_byte(model, examined, section.compute) if texts else None,
         }
     return found
 

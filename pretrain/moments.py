@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pretrain.model import Compute
-from pretrain.packing import Blocks
 from pretrain.train import gradients
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from pretrain.loop import Data
 
 __all__ = ["FILE", "Moments", "load_moments", "prime", "save_moments"]
 
@@ -29,7 +30,7 @@ Moments = dict[str, "torch.Tensor"]
 
 
 def save_moments(
-    model: "PreTrainedModel", data: Blocks, batch: int, batches: int, compute: Compute, folder: Path
+    model: "PreTrainedModel", data: "Data", batch: int, batches: int, compute: Compute, folder: Path
 ) -> None:
     """Write the mean squared gradient (clipped as in training) over `batches` batches of `data`."""
     import torch

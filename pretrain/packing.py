@@ -6,9 +6,12 @@ targets see its prompt; what it leaves free is padding.
 Shape suffixes: N tokens of the stream, B blocks a batch, T tokens a block.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["IGNORE", "Blocks", "Encoded", "encode", "end_of_text", "lay_out", "pack"]
 
 IGNORE = -100
+CHUNK = 1000
+"""Documents that are tokenized at once."""
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
@@ -67,14 +72,12 @@ class Blocks:
         The last block of the stream is padded; what is no target is IGNORE.
         """
         picks = range(step * size, (step + 1) * size)
-        orders: dict[int, Int64] = {}
-        chosen = []
-        for pick in picks:
-            epoch, place = divmod(pick, len(self))
-            if epoch not in orders:
-                orders[epoch] = np.random.default_rng([seed, epoch]).permutation(len(self))
-            chosen.append(int(orders[epoch][place]))
-        return self.at(chosen)
+        return self.at([self.drawn((seed,), pick) for pick in picks])
+
+    def drawn(self, seed: tuple[int, ...], pick: int) -> int:
+        """Number of the block that is drawn at this place of an endless order of epochs."""
+        epoch, place = divmod(pick, len(self))
+        return int(_shuffled((seed[0], epoch, *seed[1:]), len(self))[place])
 
     def at(self, blocks: list[int]) -> tuple[Int64, Int64]:
         """Inputs and targets (B, T) of the blocks with these numbers."""
@@ -97,7 +100,8 @@ def pack(
 
     Raises DataError if the chat template refuses every document.
     """
-    return lay_out(encode(tokenizer, documents), end_of_text(tokenizer), context)
+    encoded = (one for chunk in _chunks(documents) for one in encode(tokenizer, chunk))
+    return lay_out(encoded, end_of_text(tokenizer), context)
 
 
 def end_of_text(tokenizer: "PreTrainedTokenizerBase") -> int:
@@ -137,14 +141,13 @@ def lay_out(encoded: Iterable[Encoded], end: int, context: int) -> Blocks:
 
     Raises DataError if there are documents, but none with tokens.
     """
-    stream: list[int] = []
-    targets: list[bool] = []
+    stream, targets = array("q"), bytearray()
     counts: Counter[str] = Counter()
     after_text, any_record = False, False
     for one in encoded:
         if one.targets is None:
-            stream += [end, *one.ids]
-            targets += [after_text, *[True] * len(one.ids)]
+            stream.extend([end, *one.ids])
+            targets.extend([after_text, *[True] * len(one.ids)])
             after_text = True
         elif not one.ids:
             counts["template_refused"] += 1
@@ -160,8 +163,19 @@ def lay_out(encoded: Iterable[Encoded], end: int, context: int) -> Blocks:
             "the base model's chat template refuses every chat: check the roles and their order, "
             "or take another base"
         )
-    mask = np.asarray(targets, dtype=np.bool_) if any_record else None
+    mask = np.frombuffer(targets, dtype=np.bool_) if any_record else None
     return Blocks(np.asarray(stream, dtype=np.int64), context, mask, counts)
+
+
+def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    rest = iter(documents)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk
+
+
+@lru_cache(maxsize=64)
+def _shuffled(seed: tuple[int, ...], count: int) -> Int64:
+    return np.random.default_rng(seed).permutation(count)
 
 
 def _join(
@@ -206,14 +220,14 @@ def _windows(
 
 
 def _place(
-    stream: list[int], targets: list[bool], ids: list[int], marks: list[bool], context: int
+    stream: "array[int]", targets: bytearray, ids: list[int], marks: list[bool], context: int
 ) -> None:
     """Append a run of tokens so that it crosses no border of blocks; ids[0] is end-of-text."""
     used = len(stream) % context
     shared = 1 if used and stream[-1] == ids[0] else 0  # the end of one document leads the next
     if used + len(ids) - shared > context:
-        stream += [ids[0]] * (context - used)
-        targets += [False] * (context - used)
+        stream.extend([ids[0]] * (context - used))
+        targets.extend([False] * (context - used))
         shared = 0
-    stream += ids[shared:]
-    targets += marks[shared:]
+    stream.extend(ids[shared:])
+    targets.extend(marks[shared:])

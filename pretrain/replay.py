@@ -5,10 +5,12 @@ Robins 1995, Catastrophic forgetting, rehearsal and pseudorehearsal,
 https://doi.org/10.1080/09540099550039318.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from pretrain.blend import Blend, turns
 from pretrain.packing import Blocks
 
 __all__ = ["FILE", "load_replay", "save_replay"]
@@ -16,11 +18,14 @@ __all__ = ["FILE", "load_replay", "save_replay"]
 FILE = "replay.npy"
 
 
-def save_replay(data: Blocks, blocks: int, seed: int, folder: Path) -> None:
-    """Write the tokens of `blocks` blocks, drawn without replacement from `data`."""
-    drawn = np.random.default_rng(seed).permutation(len(data))[:blocks]
-    width = data.context
-    kept = [data.stream_N[block * width : (block + 1) * width] for block in np.sort(drawn)]
+def save_replay(data: Blend, blocks: int, seed: int, folder: Path) -> None:
+    """Write the tokens of `blocks` blocks, drawn without replacement, each part at its share."""
+    wanted = Counter(part for part, _ in turns(data.shares, 0, blocks))
+    kept = []
+    for number, part in enumerate(data.parts):
+        drawn = np.random.default_rng(seed).permutation(len(part))[: wanted[number]]
+        ends = [(block * part.context, (block + 1) * part.context) for block in np.sort(drawn)]
+        kept += [part.stream_N[start:end] for start, end in ends]
     np.save(folder / FILE, np.concatenate(kept).astype(np.uint32), allow_pickle=False)
 
 

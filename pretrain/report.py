@@ -4,12 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from commonroot import report
+from pretrain.blend import FRESH_EPOCHS
 
 __all__ = ["fragment"]
-
-FRESH_EPOCHS = 4
-"""Up to which repeated text is nearly worth fresh text: Muennighoff et al. 2023,
-https://arxiv.org/abs/2305.16264."""
 
 
 def fragment(
@@ -26,6 +23,8 @@ def fragment(
         parts.append(_loss(log))
     if metrics.get("outlook"):
         parts += _outlook(metrics["outlook"], metrics["tokens"], metrics["corpus_tokens"])
+    if len(metrics.get("corpora", {})) > 1:
+        parts.append(_corpora(metrics["corpora"]))
     if metrics.get("sources"):
         parts.append(_sources(metrics["sources"]))
     if metrics.get("pairs"):
@@ -79,6 +78,20 @@ def _line(found: Mapping[str, Any]) -> str:
     axes.set(xscale="log", xlabel="training tokens", ylabel="held-out bits per byte")
     axes.legend()
     return report.figure(fig, "Held-out public text along the run, and where it leads")
+
+
+def _corpora(corpora: Mapping[str, Mapping[str, Any]]) -> str:
+    header = [
+        "part of the mixture", "share of tokens", "documents", "MB", "bytes per token",
+        "tokens trained", "times read", "held-out bits per byte",
+    ]  # fmt: skip
+    rows = [
+        [name, f"{row['share']:.1%}", row["documents"], row["bytes"] / 1e6,
+         row["bytes_per_token"], row["tokens_trained"], row["epochs"],
+         "none held out" if row["bpb"] is None else row["bpb"]]
+        for name, row in corpora.items()
+    ]  # fmt: skip
+    return report.details("By corpus", report.table(header, rows))
 
 
 def _sources(sources: Mapping[str, Mapping[str, Any]]) -> str:

@@ -23,6 +23,7 @@ from pretrain.checkpoint import Progress
 from pretrain.distributed import Distributed, World, join
 from pretrain.evaluate import EvaluateConfig
 from pretrain.loop import Data, fit, steps_of
+from pretrain.mixture import Mixture, inputs_of, link, open_mixture
 from pretrain.model import Compute, ModelShape
 from pretrain.safety import Safety
 from pretrain.settle import given, settle
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pretrain.evaluate import EvalSet
+    from pretrain.portion import Portion
 
 
 __all__ = ["PretrainConfig", "run"]
@@ -56,6 +58,9 @@ class PretrainConfig(Section):
     """Peak learning rate of continued training; small models take more (1e-3), large ones less."""
     seed: int = Field(0, ge=0)
     """Seed of the initial weights and of the data order."""
+    mixture: Mixture = Field(default_factory=dict)
+    """Several corpora, or sources, by names of your own, and how much each counts (below); empty:
+    this run's corpus as it is."""
     budget: Annotated[str, AfterValidator(_readable)] = ""
     """How long to train (90s, 4min, 2h), on how much (20M tokens) or how large a model (3M
     parameters): size and tokens follow from it, measured on this machine. Empty: as set below."""
@@ -77,6 +82,9 @@ class PretrainConfig(Section):
     """Steps of linear warm-up."""
     decay: float = Field(0.4, ge=0, le=1)
     """Share of the steps over which the learning rate falls to zero."""
+    tokenizer_bytes: int = Field(100_000_000, ge=100_000)
+    """UTF-8 bytes of training text, drawn by `seed` at the parts' shares, that the tokenizer is
+    trained on; all of the text if it has less."""
     eval_blocks: int = Field(160, ge=1)
     """Blocks of held-out public text used for bpb."""
     moment_batches: int = Field(32, ge=0)
@@ -115,8 +123,12 @@ def run(section: PretrainConfig, run_dir: Path) -> Artifact:
 
 def _lead(section: PretrainConfig, run_dir: Path, world: World) -> Artifact:
     corpus = load_artifact(run_dir / "2-corpus", "corpus")
+    portions = open_mixture(section.mixture, corpus)
+    link(portions, run_dir)
     adopted = adopt(section.base, section.revision) if section.base else None
-    inputs = {"base": adopted.digest} if adopted else {}
+    inputs = inputs_of(portions) if section.mixture else {}
+    if adopted:
+        inputs["base"] = adopted.digest
     if section.budget:
         inputs["given"] = given(section)
     return build_artifact(
@@ -124,47 +136,51 @@ def _lead(section: PretrainConfig, run_dir: Path, world: World) -> Artifact:
         "base",
         [corpus],
         section,
-        lambda work: _make(section, corpus, adopted, work, world),
+        lambda work: _make(section, portions, adopted, work, world),
         inputs,
     )
 
 
 def _make(
     section: PretrainConfig,
-    corpus: Artifact,
+    portions: "list[Portion]",
     adopted: Adopted | None,
     work: Workspace,
     world: World,
 ) -> dict[str, Any]:
+    from pretrain.blend import blend, epochs_of, warn_of_repeats
     from pretrain.capacity import check_fit
-    from pretrain.corpus import corpus_texts
     from pretrain.evaluate import bits_per_byte, eval_set
-    from pretrain.exam import examine, samples
+    from pretrain.exam import by_corpus, examine, samples
     from pretrain.model import count, pick_device, save_model
     from pretrain.moments import save_moments
-    from pretrain.packing import pack
+    from pretrain.portion import effective_bytes, heldout_texts
     from pretrain.replay import save_replay
     from pretrain.report import fragment
     from pretrain.scaling import outlook_of
 
     device = pick_device(section.compute)
-    texts = corpus_texts(corpus, "train")
     if adopted:
         section = continued(section)
-        check_fit(settings_of(adopted.folder), section, device)
+        check_fit(settings_of(adopted.folder), section)
         model, tokenizer = load(adopted, section.context, device)
     else:
-        section = settle(section, sum(len(text.encode()) for text in texts), work)
-        model, tokenizer = _fresh(section, texts)
+        size = effective_bytes((portion.share, portion.bytes) for portion in portions)
+        section = settle(section, size, work)
+        model, tokenizer = _fresh(section, portions)
         model = model.to(device)  # type: ignore[arg-type]
-    data, trains = pack(tokenizer, texts, section.context), not adopted or section.continue_training
-    heldout_texts = corpus_texts(corpus, "heldout")
-    heldout = eval_set(tokenizer, heldout_texts, section.context, section.eval_blocks)
+    trains = not adopted or section.continue_training
+    picks = steps_of(section) * section.batch if trains else 0
+    data = blend(tokenizer, portions, section.context)
+    warn_of_repeats(portions, epochs_of(data, picks))
+    most = max(section.eval_blocks, section.evaluate.point_blocks)
+    known = heldout_texts(portions, most * section.context)
+    heldout = eval_set(tokenizer, known, section.context, section.eval_blocks)
     before = bits_per_byte(model, heldout, section.compute)
     log = MetricsLog(work.path / "metrics.jsonl")
     progress = Progress()
     if trains:
-        points = eval_set(tokenizer, heldout_texts, section.context, section.evaluate.point_blocks)
+        points = eval_set(tokenizer, known, section.context, section.evaluate.point_blocks)
         progress = _train(section, model, data, points, log, work, world)
     bpb = bits_per_byte(model, heldout, section.compute)
     save_model(model, tokenizer, work.path)
@@ -180,27 +196,28 @@ def _make(
         "parameters": count(model),
         "tokens": section.tokens if trains else 0,
         "shape": section.model.model_dump(),
-        "corpus_tokens": len(data.stream_N),
+        "corpus_tokens": sum(len(part.stream_N) for part in data.parts),
+        "corpora": by_corpus(model, tokenizer, portions, data, picks, section),
         "bytes_per_token": round(heldout.bytes / max(1, len(heldout.blocks.stream_N)), 3),
         "processes": world.size,
         "batches_left_out": len(progress.skipped),
         "public_bpb_at_start": before,
         "public_bpb": bpb,
         "outlook": outlook_of(log.read(), section.batch * section.context, bpb),
-        **examine(
-            model, tokenizer, corpus, section.context, section.evaluate, section.compute, work.path
-        ),
+        **examine(model, tokenizer, portions, section, work.path),
     }
     write_atomic(work.path / report.FRAGMENT, fragment(metrics, log.read(), said))
     return metrics
 
 
 def _fresh(
-    section: PretrainConfig, texts: list[str]
+    section: PretrainConfig, portions: "list[Portion]"
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     from pretrain.model import build_model
+    from pretrain.sampling import sample_texts
     from pretrain.tokenizer import train_tokenizer
 
+    texts = sample_texts(portions, section.tokenizer_bytes, section.seed)
     tokenizer = train_tokenizer(texts, section.model.vocab, section.context)
     end = int(tokenizer.eos_token_id)
     return build_model(section.model, section.context, end, section.seed), tokenizer
@@ -220,7 +237,8 @@ def _train(
     from pretrain.watch import Watch
 
     folder = work.scratch("checkpoints")
-    job = {"section": section.model_dump(), "model": model.config.to_dict(), "folder": str(folder)}
+    alone = section.model_dump(exclude={"mixture"})  # the others see no corpus
+    job = {"section": alone, "model": model.config.to_dict(), "folder": str(folder)}
     world.tell(json.dumps(job, default=str))
     peak = peak_flops(section.compute) / flops_per_token(model.config, section.context)
     run, settings = work.path.parent, section.model_dump(mode="json")

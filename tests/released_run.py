@@ -69,13 +69,14 @@ def build_web(run_dir: Path, contact: str = "", archive: bytes = b"archive") -> 
     return build_artifact(run_dir / "1-web", "web", [], WebSettings(contact=contact), make)
 
 
-def build_corpus(run_dir: Path, web: Artifact) -> Artifact:
+def build_corpus(run_dir: Path, web: Artifact, first: int = 0) -> Artifact:
+    """Thirty documents; other ones with another `first`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     def make(work: Workspace) -> dict[str, Any]:
         (work.path / "data").mkdir(exist_ok=True)
-        rows = [_document(number) for number in range(30)]
+        rows = [_document(number) for number in range(first, first + 30)]
         for split, part in {"train": rows[3:], "heldout": rows[:3]}.items():
             pq.write_table(pa.Table.from_pylist(part), work.path / f"data/{split}-00000.parquet")
         return {

@@ -26,7 +26,8 @@ from federate.local import Workbench
 from federate.plan import FederateConfig
 from federate.shards.stage import clients_of
 from federate.stage import open_silos
-from pretrain.corpus import corpus_texts
+from pretrain.mixture import reopen_mixture
+from pretrain.portion import heldout_texts
 
 __all__ = ["CompareConfig", "open_study", "run"]
 
@@ -111,7 +112,8 @@ def open_study(section: CompareConfig, run_dir: Path, reruns: Path, kept: Path) 
         tokens=int(federated.metrics["private_tokens"]),
         silos=silos,
     )
-    heldout = corpus_texts(parents["corpus"], "heldout")
+    portions = reopen_mixture(base, parents["corpus"])
+    heldout = heldout_texts(portions, section.public_blocks * bench.context)
     texts = Texts(bench, silos, heldout, rounds, section.public_blocks)
     again = Reruns(reruns, run_dir / "silos" / "compare", silos)
     return Study(section, rounds, bench, texts, done, again, kept)

@@ -33,7 +33,7 @@ def card(
 ) -> str:
     """README.md of a release; `tensors` are the model's tensor names. No text of any corpus."""
     parts = [
-        _header(section, stages),
+        _header(section, stages, lineage),
         _summary(section, stages),
         _loading(section),
         _use(stages),
@@ -55,7 +55,7 @@ def licences_of(sources: str) -> dict[str, int]:
     return {**ranked, "others": rest} if rest else ranked
 
 
-def _header(section: "ReleaseConfig", stages: Stages) -> str:
+def _header(section: "ReleaseConfig", stages: Stages, lineage: Mapping[str, Any]) -> str:
     lines = [
         f"license: {section.licence.lower()}",
         "library_name: transformers",
@@ -63,11 +63,17 @@ def _header(section: "ReleaseConfig", stages: Stages) -> str:
     ]
     if adopted(stages) and section.base_model:
         lines.append(f"base_model: {json.dumps(section.base_model)}")
-    languages = section.language or sorted(stages["corpus"].metrics["languages"])
+    languages = section.language or _languages(stages, lineage)
     # Quoted: bare `no` (Norwegian) is false in YAML.
     lines += ["language:", *(f'- "{code}"' for code in languages)]
     lines += ["tags:", "- commonroot", "- federated-learning", "- flower"]
     return "---\n" + "\n".join(lines) + "\n---"
+
+
+def _languages(stages: Stages, lineage: Mapping[str, Any]) -> list[str]:
+    records = [other["record"]["metrics"] for other in lineage["mixture"].values()]
+    mixed = (code for metrics in records for code in metrics.get("languages", {}))
+    return sorted({*stages["corpus"].metrics["languages"], *mixed})
 
 
 def _summary(section: "ReleaseConfig", stages: Stages) -> str:
@@ -134,12 +140,30 @@ def _data(section: "ReleaseConfig", stages: Stages, licences: Mapping[str, int])
 only measured on. Robots rules and opt-outs from training were obeyed. Dropped:
 {_counts(corpus["dropped"])}. Personal data of a known form, replaced by typed tokens:
 {_counts(corpus["pii"])}. `{SOURCES}` lists every document: URL, sha256 of its text, licence.
-
+{_mixture(base)}
 {markdown_table(["licence that the page states", "documents"], licences.items())}
 
 **Private.** {rounds["clients"]} clients trained on {rounds["private_tokens"]:,} tokens in all
 (tokens seen again are counted again). Each splits its own text into training, validation and test
 inside the client. The texts were not pooled for this model and are not published.{named}"""
+
+
+def _mixture(base: Mapping[str, Any]) -> str:
+    """Nothing where all text is of one corpus."""
+    corpora: Mapping[str, Mapping[str, Any]] = base.get("corpora", {})
+    if len(corpora) < 2:
+        return ""
+    rows = [
+        (name, f"{row['share']:.1%}", f"{row['documents']:,}", f"{row['epochs']:.2f}",
+         f"`{row['digest'][:16]}`")
+        for name, row in corpora.items()
+    ]  # fmt: skip
+    header = ["part of the mixture", "share of tokens", "documents", "times read", "corpus"]
+    return (
+        "\nTraining text was mixed from several parts. The figures above are of this run's own "
+        "corpus alone; the documents of each other corpus are listed in a file beside that list."
+        f"\n\n{markdown_table(header, rows)}\n"
+    )
 
 
 def _counts(counts: Mapping[str, int]) -> str:

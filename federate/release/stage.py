@@ -27,7 +27,8 @@ from commonroot.artifact import (
 from commonroot.config import Section
 from commonroot.errors import ArtifactError, UsageError
 from commonroot.progress import say
-from commonroot.verify import CARD, LINEAGE, SOURCES, WITHHELD, source_lines
+from commonroot.verify import CARD, LINEAGE, SOURCES, WITHHELD, source_lines, sources_of
+from pretrain.mixture import reopen_mixture
 
 __all__ = ["ReleaseConfig", "run"]
 
@@ -45,7 +46,7 @@ MODEL_FILES = (
 )
 LOADER_TRACES = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
 """How and from where this machine loaded a model: transformers writes it into what it saves."""
-OWN_BUSINESS = ("contact", "connect", "base", "mixture")
+OWN_BUSINESS = ("contact", "connect", "base")
 """Config keys that say who or where the operator is, or where a file lay."""
 
 
@@ -75,13 +76,14 @@ def run(section: ReleaseConfig, run_dir: Path) -> Artifact:
         folders.append("6-comparison")
     stages = {name[2:]: load_artifact(run_dir / name, name[2:]) for name in folders}
     _check_links(stages)
+    mixed = _mixed_in(stages)
     parents = [stage for kind, stage in stages.items() if kind != "web"]
     return build_artifact(
         run_dir / "7-release",
         "release",
         parents,
         section,
-        lambda work: _make(section, stages, work, run_dir),
+        lambda work: _make(section, stages, mixed, work, run_dir),
     )
 
 
@@ -101,8 +103,21 @@ def _check_links(stages: dict[str, Artifact]) -> None:
             )
 
 
+def _mixed_in(stages: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    """Corpora of other runs that the base was trained on, each once."""
+    own, found = stages["corpus"], {}
+    for portion in reopen_mixture(stages["base"], own):
+        if portion.corpus.digest not in {own.digest, *(one.digest for one in found.values())}:
+            found[portion.name] = portion.corpus
+    return found
+
+
 def _make(
-    section: ReleaseConfig, stages: dict[str, Artifact], work: Workspace, run_dir: Path
+    section: ReleaseConfig,
+    stages: dict[str, Artifact],
+    mixed: dict[str, Artifact],
+    work: Workspace,
+    run_dir: Path,
 ) -> dict[str, Any]:
     from federate.release.card import card, licences_of
 
@@ -110,14 +125,20 @@ def _make(
     copied = _copy_model(federated.path, work.path)
     parameters, tensors = _check_loads(work.path)
     sources = source_lines(stages["corpus"].path)
-    write_atomic(work.path / SOURCES, sources)
-    count = sources.count("\n")
+    listed = _list(work, SOURCES, sources)
     lineage: dict[str, Any] = {
         "format": 1,
         "ancestors": _ancestors(stages, [] if section.client_names else _client_names(federated)),
         "copied": dict.fromkeys(copied, "federated"),
-        "sources": {"file": SOURCES, "sha256": text_sha256(sources), "documents": count},
+        "sources": listed,
+        "mixture": {},
     }
+    for name, corpus in mixed.items():
+        lines = source_lines(corpus.path)
+        lineage["mixture"][name] = {
+            "record": _record(corpus, []), "sources": _list(work, sources_of(name), lines),
+        }
+        sources += lines
     write_atomic(work.path / LINEAGE, json.dumps(lineage, indent=1, sort_keys=True))
     write_atomic(work.path / CARD, card(section, stages, lineage, tensors, licences_of(sources)))
     _refuse_paths(work.path, run_dir)
@@ -127,7 +148,14 @@ def _make(
         if not path.name.startswith(".") and path.name != report.FRAGMENT
     }
     write_atomic(work.path / report.FRAGMENT, _fragment(lineage["ancestors"], sizes))
-    return {"parameters": parameters, "documents": count, "bytes": sum(sizes.values())}
+    documents = sources.count("\n")
+    return {"parameters": parameters, "documents": documents, "bytes": sum(sizes.values())}
+
+
+def _list(work: Workspace, name: str, lines: str) -> dict[str, Any]:
+    """Write the list of a corpus' documents; returns what the lineage says of it."""
+    write_atomic(work.path / name, lines)
+    return {"file": name, "sha256": text_sha256(lines), "documents": lines.count("\n")}
 
 
 def _copy_model(source: Path, target: Path) -> list[str]:

@@ -113,3 +113,13 @@ def test_continued_training_keeps_the_tokenizer_and_learns(tiny_run: Path, tmp_p
     assert not stage.run(section, tmp_path).fresh
     with pytest.raises(ConfigError, match="with a base give tokens"):
         stage.run(tiny_pretrain(base=str(base), budget="1min"), tmp_path)
+
+
+def test_rounds_take_blocks_of_the_stage_not_the_longest_that_the_model_can(tmp_path: Path) -> None:
+    from federate.local import Workbench
+
+    given = checkpoint(tmp_path / "given", OTHERS["gpt2"])
+    build_corpus(tmp_path, range(30))
+    made = stage.run(tiny_pretrain(base=str(given), moment_batches=0), tmp_path)
+    assert Workbench(given).context == 128
+    assert Workbench(made.path).context == 64

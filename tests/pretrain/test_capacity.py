@@ -8,7 +8,10 @@ from transformers import GPT2Config, LlamaConfig, Qwen3Config
 
 from commonroot.errors import ConfigError
 from federate import estimate
+from federate.footprint import check_rounds_fit, rounds_need
+from federate.local import LocalSteps
 from federate.lora.adapter import LoraConfig
+from federate.plan import FederateConfig
 from pretrain import stage
 from pretrain.capacity import Needs, free_memory, needs, require, say_what_fits
 from tests.conftest import build_corpus, tiny_pretrain
@@ -92,8 +95,30 @@ def test_the_plan_says_what_fits_and_refuses_without_measuring(
     tiny_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     section = tiny_pretrain(base=str(tiny_run / "3-base"))
-    assert estimate._what_fits(section, LoraConfig(rank=4))[1] == ""
+    assert estimate._what_fits(section, FederateConfig(lora=LoraConfig(rank=4)))[1] == ""
     monkeypatch.setattr("pretrain.capacity.free_memory", lambda _: 1e6)
-    line, refusal = estimate._what_fits(section, LoraConfig())
+    line, refusal = estimate._what_fits(section, FederateConfig())
     assert "LoRA of rank 8" in line
     assert "a shorter pretrain.context" in refusal
+
+
+def rounds(**changes: object) -> float:
+    return rounds_need(FederateConfig(**changes), ONE_BILLION, 256)[0]  # type: ignore[arg-type]
+
+
+def test_rounds_take_more_than_training_and_less_with_factors() -> None:
+    plain = rounds()
+    assert plain > needs(ONE_BILLION, 256, 4).training
+    assert rounds(lora=LoraConfig(rank=8)) < plain / 2
+    assert rounds(local=LocalSteps(svrg=10)) > plain + 9 * 4e9
+    assert rounds(workers=2, compute={"threads": 1}) > 1.3 * plain
+
+
+def test_rounds_that_do_not_fit_are_refused_in_one_line(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_rounds_fit(FederateConfig(), tiny_run / "3-base")
+    monkeypatch.setattr("pretrain.capacity.free_memory", lambda _: 1e6)
+    with pytest.raises(ConfigError, match=r"rounds on this base takes? about") as error:
+        check_rounds_fit(FederateConfig(), tiny_run / "3-base")
+    assert "\n" not in str(error.value)

@@ -66,10 +66,10 @@ def _document(name: str, model: type[BaseModel]) -> str:
     for key, field in model.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data=defaults)
         defaults[key] = default
-        table, named = _table_of(field.annotation), get_origin(field.annotation) is dict
-        if table:
-            inner.append(_document(f"{name}.{key}{'.NAME' if named else ''}", table))
-        if table and not named:
+        nested, named = _table_of(field.annotation), get_origin(field.annotation) is dict
+        if nested:
+            inner.append(_document(f"{name}.{key}{'.NAME' if named else ''}", nested))
+        if nested and not named:
             continue
         bounds = ", ".join(_bound(rule) for rule in field.metadata)
         text = " ".join((field.description or "").split())

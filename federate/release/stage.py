@@ -105,7 +105,8 @@ def _check_links(stages: dict[str, Artifact]) -> None:
 
 def _mixed_in(stages: Mapping[str, Artifact]) -> dict[str, Artifact]:
     """Corpora of other runs that the base was trained on, each once."""
-    own, found = stages["corpus"], {}
+    own = stages["corpus"]
+    found: dict[str, Artifact] = {}
     for portion in reopen_mixture(stages["base"], own):
         if portion.corpus.digest not in {own.digest, *(one.digest for one in found.values())}:
             found[portion.name] = portion.corpus

@@ -62,9 +62,9 @@ def test_bytes_count_what_the_strategy_sends_beside_the_delta(lines: Lines) -> N
 
 def test_a_budget_is_told_with_what_it_buys(tmp_path: Path) -> None:
     section = PretrainConfig(budget="300k tokens", context=32, batch=1)
-    settled, lines = module._dialled(section, tmp_path)
+    settled, lines = module._dialled(section, module._corpora(section, tmp_path))
     assert settled.tokens == 300_000
     assert "300k tokens buys" in lines[0]
     assert "assumed" in lines[0]
     assert lines[1].startswith("next best")
-    assert module._dialled(PretrainConfig(), tmp_path) == (PretrainConfig(), [])
+    assert module._dialled(PretrainConfig(), []) == (PretrainConfig(), [])

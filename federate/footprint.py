@@ -1,8 +1,9 @@
 """What simulated rounds take in memory, estimated before anything is loaded.
 
 In one process a model stands there many times: the silo's weights and the base that it starts from,
-gradients and moments, what arrived, what leaves and what is kept of it, the server's weights and
-sum. The factors are those of measured peaks (docs/pretrain.md).
+gradients, moments and those that the base brings, what was trained and its delta, the server's
+weights and its sum in fp64. These are counted, not measured; what messages hold for a moment comes
+on top, so a run that is let through may still be short of memory.
 """
 
 import math
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_rounds_fit", "rounds_need"]
 
-TRAINED, FROZEN = 16, 3
+TRAINED, FROZEN = 12, 2
 """Copies in fp32 of what is trained, and of what is frozen beside LoRA factors."""
-WORKER = 10
+WORKER = 8
 """Of the copies of what is trained those that each further worker holds."""
 
 

@@ -4,16 +4,7 @@ Each line works in a folder of its own below --work and goes on there when it wa
 walks through them, below --work/quick, at a size that shows nothing but that they run.
 """
 
-from tests.benchmarks.pretraining import (
-    dial,
-    memory,
-    processes,
-    quality,
-    repeat,
-    resume,
-    speed,
-    steady,
-)
+from tests.benchmarks.pretraining import dial, processes, quality, repeat, resume, speed, steady
 from tests.benchmarks.record import Line, measure
 
 LINES: dict[str, Line] = {
@@ -25,7 +16,6 @@ LINES: dict[str, Line] = {
     "6": dial.line_6,
     "7": dial.line_7,
     "8": steady.line_8,
-    "9": memory.line_9,
 }
 
 

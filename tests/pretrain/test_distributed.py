@@ -33,7 +33,8 @@ TABLE = {
 
 
 def command(run: Path, several: bool) -> "subprocess.CompletedProcess[str]":
-    config = write_tables(run / "config.toml", {"pretrain": TABLE})
+    mixture = {"own": {"weight": 3}, "other": {"corpus": str(run.parent / "other")}}
+    config = write_tables(run / "config.toml", {"pretrain": {**TABLE, "mixture": mixture}})
     launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "--"]
     words = ["commonroot", "pretrain", "--config", str(config), "--run", str(run), "--json"]
     argv = [sys.executable, "-m", *(launcher if several else []), *words]
@@ -46,6 +47,7 @@ def command(run: Path, several: bool) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     logs = []
+    build_corpus(tmp_path / "other", range(100, 130))
     for several in (False, True):
         run = tmp_path / str(several)
         build_corpus(run, range(30))

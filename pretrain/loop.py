@@ -114,7 +114,11 @@ def _prepare(
         raise ConfigError(f"pretrain.batch must be at least {world.size}, one block a process")
     how = section.distributed.how
     parted = spread(model, how, world)
-    losses = torch.compile(stock_losses) if section.compute.compile else token_losses
+    losses = token_losses
+    if section.compute.compile:
+        # Else inductor sums an embedding's gradient by atomic adds, in whatever order threads come.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        losses = torch.compile(stock_losses)
     gradient = (
         sharing(parted, how, losses, world) if world.size > 1 else partial(gradients, losses=losses)
     )

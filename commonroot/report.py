@@ -74,12 +74,11 @@ def details(summary: str, *parts: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table; numbers are set right, floats shown with three decimals."""
+    """A table, nothing without rows; numbers are set right, floats shown with three decimals."""
     body = [list(row) for row in rows]
-    numeric = [
-        bool(body) and all(isinstance(row[i], int | float) for row in body)
-        for i in range(len(header))
-    ]
+    if not body:
+        return ""
+    numeric = [all(isinstance(row[i], int | float) for row in body) for i in range(len(header))]
     head = "".join(_cell("th", name, numeric[i]) for i, name in enumerate(header))
     lines = (
         "<tr>" + "".join(_cell("td", cell, numeric[i]) for i, cell in enumerate(row)) + "</tr>"

@@ -100,7 +100,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{name} ")
+            rows += _flat(value, f"{prefix}{name} ".replace("_", " "))
         else:
             rows.append((prefix + name.replace("_", " "), str(value)))
     return rows

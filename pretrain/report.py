@@ -120,5 +120,5 @@ def _pairs(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     axes = fig.subplots()
     axes.errorbar(shares, names, xerr=bars, fmt="o", linewidth=1.2)
     axes.axvline(0.5, linestyle="--", linewidth=1.0, color=report.CYCLE[-1])
-    axes.set(xlim=(0, 1), xlabel="share of pairs; the dashed line is guessing")
+    axes.set(xlim=(0, 1), xlabel="share of pairs with the English one likelier; dashed: guessing")
     return [report.prose(text), report.figure(fig, "Minimal pairs by phenomenon")]

@@ -1,20 +1,24 @@
 """What fits: the arithmetic, and the one line that refuses."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import GPT2Config, LlamaConfig, Qwen3Config
 
+from commonroot.cli import main
 from commonroot.errors import ConfigError
 from federate import estimate
 from federate.footprint import check_rounds_fit, rounds_need
 from federate.local import LocalSteps
 from federate.lora.adapter import LoraConfig
 from federate.plan import FederateConfig
+from federate.shards import stage as shards
 from pretrain import stage
 from pretrain.capacity import Needs, free_memory, needs, require, say_what_fits
-from tests.conftest import build_corpus, tiny_pretrain
+from tests.conftest import build_corpus, make_text, tiny_pretrain
 
 GB = 10**9
 ONE_BILLION = Qwen3Config(
@@ -112,6 +116,36 @@ def test_rounds_take_more_than_training_and_less_with_factors() -> None:
     assert rounds(lora=LoraConfig(rank=8)) < plain / 2
     assert rounds(local=LocalSteps(svrg=10)) > plain + 9 * 4e9
     assert rounds(workers=2, compute={"threads": 1}) > 1.3 * plain
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_the_command_refuses_rounds_that_do_not_fit(
+    rank: int,
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(tiny_run, run_dir)
+    table = tmp_path / "private.jsonl"
+    rows = [{"client": f"c{n}", "text": make_text(90 + n, 3000)} for n in range(2)]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    shards.run(shards.ShardsConfig(table=str(table)), run_dir)
+    capsys.readouterr()
+    monkeypatch.setattr("pretrain.capacity.free_memory", lambda _: 1e6)
+    monkeypatch.setattr(
+        "sys.argv",
+        ["commonroot", "federate", "--run", str(run_dir), "--set", f"federate.lora.rank={rank}"],
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert said.err.count("\n") == 1
+    assert "free: a shorter pretrain.context" in said.err
+    assert ("LoRA of rank 2" in said.err) == bool(rank)
+    assert not (run_dir / "5-federated").exists()
 
 
 def test_rounds_that_do_not_fit_are_refused_in_one_line(

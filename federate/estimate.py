@@ -171,10 +171,11 @@ def _what_fits(section: PretrainConfig, rounds: FederateConfig) -> tuple[str, st
 
     config, rank = settings_of(adopt(section.base, section.revision).folder), rounds.lora.rank
     found, free = here(config, section.compute, section.context, section.batch, rank)
-    size, _, _ = rounds_need(rounds, config, section.context)
+    size, _, rounds_found = rounds_need(rounds, config, section.context)
     try:
-        for what, bytes_ in [*asked(section, found), ("rounds", size)]:
+        for what, bytes_ in asked(section, found):
             require(what, bytes_, free, found)
+        require("rounds", size, free, rounds_found, "federate.local.batch")
     except ConfigError as error:
         return say_what_fits(found, free), str(error)
     return say_what_fits(found, free), ""

@@ -143,11 +143,13 @@ def say_what_fits(found: Needs, free: float) -> str:
     return f"memory of {found.parameters:,} parameters: {told}; {_gb(free)} free"
 
 
-def require(what: str, size: float, free: float, found: Needs) -> None:
+def require(
+    what: str, size: float, free: float, found: Needs, batch: str = "pretrain.batch"
+) -> None:
     """Raise ConfigError with one line and the way out if `size` bytes do not fit."""
     if size <= free:
         return
-    ways = "a shorter pretrain.context, a smaller pretrain.batch"
+    ways = f"a shorter pretrain.context, a smaller {batch}"
     if found.lora <= free:
         ways = f"adopt it as it is and train federate.lora.rank = {found.rank}, {ways}"
     raise ConfigError(

@@ -113,7 +113,7 @@ def rounds(**changes: object) -> float:
 def test_rounds_take_more_than_training_and_less_with_factors() -> None:
     plain = rounds()
     assert plain > needs(ONE_BILLION, 256, 4).training
-    assert rounds(lora=LoraConfig(rank=8)) < plain / 2
+    assert rounds(lora=LoraConfig(rank=8)) < plain * 2 / 3
     assert rounds(local=LocalSteps(svrg=10)) > plain + 9 * 4e9
     assert rounds(workers=2, compute={"threads": 1}) > 1.3 * plain
 
@@ -143,9 +143,18 @@ def test_the_command_refuses_rounds_that_do_not_fit(
     said = capsys.readouterr()
     assert ended.value.code == 2
     assert said.err.count("\n") == 1
-    assert "free: a shorter pretrain.context" in said.err
+    assert "free: a shorter pretrain.context, a smaller federate.local.batch" in said.err
     assert ("LoRA of rank 2" in said.err) == bool(rank)
     assert not (run_dir / "5-federated").exists()
+
+
+def test_only_rounds_that_fit_are_advised() -> None:
+    plain, _, found = rounds_need(FederateConfig(), ONE_BILLION, 256)
+    with pytest.raises(ConfigError, match=r"train federate\.lora\.rank = 8"):
+        require("rounds", plain, plain - 1, found)
+    with pytest.raises(ConfigError) as error:
+        require("rounds", plain, rounds(lora=LoraConfig(rank=8)) - 1, found)
+    assert "lora" not in str(error.value)
 
 
 def test_rounds_that_do_not_fit_are_refused_in_one_line(

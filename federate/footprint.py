@@ -5,7 +5,7 @@ them, the global weights, their sum in fp64, the message. A silo: its bench's we
 public moments; what arrived, gradient and moments in training; then what was trained, its delta
 (clipped, encoded, in the reply, kept as state). LoRA factors replace these in rounds, but after the
 last one each client makes a personal model, and that is of all weights. The factors are measured
-(docs/decisions.md, tests/benchmarks/pretraining/memory.py).
+(docs/decisions.md).
 """
 
 import math

@@ -54,7 +54,7 @@ class PretrainConfig(Section):
     """Commit, tag or branch of a base from the hub; empty: its main branch. The commit is kept."""
     continue_training: bool = False
     """Train an adopted base on the corpus, for `tokens`, with its own tokenizer and AdamW."""
-    continue_lr: float = Field(1e-4, gt=0)
+    continue_lr: float = Field(3e-4, gt=0)
     """Peak learning rate of continued training; small models take more (1e-3), large ones less."""
     seed: int = Field(0, ge=0)
     """Seed of the initial weights and of the data order."""

@@ -128,7 +128,7 @@ def _disk_full(source: Path, work: Path, whole: Path) -> dict[str, Any]:
     code = subprocess.run(shell, cwd=Path(__file__).parents[3], check=False).returncode
     if code == 77 or not (folder / "first.code").exists():
         return {"same": False, "why": "no file system can be mounted here"}
-    said = (folder / "first.log").read_text("utf-8").splitlines()
+    said = (folder / "first.log").read_text("utf-8").replace(str(folder), "RUN").splitlines()
     return {
         "exit_code": int((folder / "first.code").read_text()),
         "said": [line for line in said if line.startswith("commonroot: ")],

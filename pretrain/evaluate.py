@@ -9,8 +9,9 @@ from pydantic import Field
 
 from commonroot.config import Section
 from pretrain.model import Compute, autocast
-from pretrain.packing import IGNORE, Blocks, Encoded, encode, end_of_text, lay_out
+from pretrain.packing import IGNORE, Blocks, encode, end_of_text, lay_out
 from pretrain.records import Document
+from pretrain.sampling import spread
 from pretrain.train import token_losses
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def eval_set(
     if most_blocks:
         # What a tokenizer adds by itself counts, so that a choice once made stays the same.
         added = len(tokenizer([""], verbose=False)["input_ids"][0])
-        encoded = _spread(encoded, added, most_blocks * context)
+        sizes = [len(one.ids) + added for one in encoded]
+        encoded = spread(encoded, sizes, most_blocks * context)
     end = end_of_text(tokenizer)
     return EvalSet(lay_out(encoded, end, context), sum(one.bytes for one in encoded), end)
 
@@ -121,19 +123,3 @@ def sample(
         **({"temperature": temperature, "top_k": 50} if temperature > 0 else {}),
     )
     return str(tokenizer.decode(out[0], skip_special_tokens=True))
-
-
-def _spread(encoded: list[Encoded], added: int, tokens: int) -> list[Encoded]:
-    """Documents from all over the sequence, about `tokens` tokens together, at least one."""
-    sizes = [len(one.ids) + added for one in encoded]
-    total = sum(sizes)
-    if total <= tokens:
-        return encoded
-    stride = total / tokens
-    kept, seen, taken = [], 0, 0.0
-    for one, size in zip(encoded, sizes, strict=True):
-        if seen >= taken * stride:
-            kept.append(one)
-            taken += size
-        seen += size
-    return kept or encoded[:1]

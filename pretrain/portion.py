@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from commonroot.artifact import Artifact, text_sha256
 from commonroot.errors import DataError
 from pretrain.corpus import corpus_rows, source_of
+from pretrain.sampling import spread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +103,7 @@ def heldout_texts(portions: Sequence[Portion], tokens: int) -> list[str]:
     for portion in portions:
         texts = list(portion.texts("heldout"))
         most = portion.share * tokens * BYTES if len(portions) > 1 else float("inf")
-        found += _spread(texts, most)
+        found += spread(texts, [len(text.encode()) for text in texts], most)
     if not found:
         raise DataError(
             f"{portions[0].corpus.path} has no heldout text: gather more pages or loosen [clean]"
@@ -124,16 +125,3 @@ def texts_by_source(portions: Sequence[Portion]) -> dict[str, list[str]]:
 def sha256_of(row: Mapping[str, Any]) -> str:
     """Of a row's text, also where the corpus does not say it."""
     return row.get("sha256") or text_sha256(row["text"])
-
-
-def _spread(texts: list[str], most: float) -> list[str]:
-    """Texts from all over the list, about `most` bytes together, at least one if there is any."""
-    sizes = [len(text.encode()) for text in texts]
-    stride = max(1.0, sum(sizes) / most)
-    kept, seen, taken = [], 0, 0
-    for text, size in zip(texts, sizes, strict=True):
-        if seen >= taken * stride:
-            kept.append(text)
-            taken += size
-        seen += size
-    return kept

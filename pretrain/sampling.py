@@ -1,14 +1,28 @@
-"""The tokenizer's training text: a bounded sample, drawn by seed, each part at its share."""
+"""Less of a text than there is: from all over it, or for the tokenizer, drawn by seed."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from pretrain.portion import Portion
 
-__all__ = ["sample_texts"]
+__all__ = ["sample_texts", "spread"]
+
+Piece = TypeVar("Piece")
+
+
+def spread(pieces: Sequence[Piece], sizes: Sequence[int], most: float) -> list[Piece]:
+    """Pieces from all over the sequence, about `most` together, at least one if there is any."""
+    stride = max(1.0, sum(sizes) / most)
+    kept, seen, taken = [], 0, 0
+    for piece, size in zip(pieces, sizes, strict=True):
+        if seen >= taken * stride:
+            kept.append(piece)
+            taken += size
+        seen += size
+    return kept
 
 
 def sample_texts(portions: "Sequence[Portion]", most_bytes: int, seed: int) -> Iterator[str]:

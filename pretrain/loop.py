@@ -16,6 +16,7 @@ from commonroot.progress import say
 from pretrain import checkpoint
 from pretrain.checkpoint import Progress
 from pretrain.distributed import ALONE, World, gather, sharing, spread
+from pretrain.model import in_order
 from pretrain.packing import Int64
 from pretrain.safety import SpikeWatch
 from pretrain.scaling import measure_after
@@ -75,11 +76,12 @@ def fit(
     """
     run = _prepare(section, model, data, folder, watch, world)
     progress = _restored(run)
-    while progress.step < run.steps:
-        try:
-            progress = _advance(run, progress)
-        except DivergedError as trouble:
-            progress = _go_back(run, progress, trouble)
+    with in_order(section.compute):
+        while progress.step < run.steps:
+            try:
+                progress = _advance(run, progress)
+            except DivergedError as trouble:
+                progress = _go_back(run, progress, trouble)
     gather(run.model, model)
     return progress
 
@@ -114,11 +116,7 @@ def _prepare(
         raise ConfigError(f"pretrain.batch must be at least {world.size}, one block a process")
     how = section.distributed.how
     parted = spread(model, how, world)
-    losses = token_losses
-    if section.compute.compile:
-        # Else inductor sums an embedding's gradient by atomic adds, in whatever order threads come.
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        losses = torch.compile(stock_losses)
+    losses = torch.compile(stock_losses) if section.compute.compile else token_losses
     gradient = (
         sharing(parted, how, losses, world) if world.size > 1 else partial(gradients, losses=losses)
     )

@@ -1,5 +1,7 @@
 """The model: a stock tied Qwen3 or Llama from config, and where it runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ __all__ = [
     "autocast",
     "build_model",
     "count",
+    "in_order",
     "load_model",
     "load_tokenizer",
     "matmul_dtype",
@@ -169,6 +172,26 @@ def autocast(compute: Compute, device: "torch.device") -> "torch.autocast":
 
     cheap = matmul_dtype(compute, device) == torch.bfloat16
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=cheap)
+
+
+@contextmanager
+def in_order(compute: Compute) -> Iterator[None]:
+    """While compiled steps are taken, sums whose order does not depend on threads.
+
+    Inductor otherwise adds up an embedding's gradient by atomic adds, as threads come.
+    """
+    import torch
+
+    deterministic: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory
+    if compute.compile:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        deterministic.fill_uninitialized_memory = before[1]
 
 
 def matmul_dtype(compute: Compute, device: "torch.device") -> "torch.dtype":

@@ -13,7 +13,14 @@ from commonroot.errors import ArtifactError, ConfigError, TrainingError
 from commonroot.progress import MetricsLog
 from pretrain import stage
 from pretrain.evaluate import bits_per_byte, eval_set, sample
-from pretrain.model import Compute, ModelShape, build_model, load_model, load_tokenizer
+from pretrain.model import (
+    Compute,
+    ModelShape,
+    build_model,
+    in_order,
+    load_model,
+    load_tokenizer,
+)
 from pretrain.moments import load_moments, prime
 from pretrain.packing import IGNORE, Blocks
 from pretrain.train import make_optimizer, schedule, train
@@ -192,3 +199,10 @@ def test_public_second_moments_go_with_the_base_and_start_the_optimizer(tiny_run
     spread = {start: float(one.std() / one.mean()) for start, one in sizes.items()}
     assert spread["empty"] < 0.05
     assert spread["primed"] > 0.5
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_sums_are_in_order_while_compiled_steps_are_taken_and_no_longer(compiled: bool) -> None:
+    with in_order(Compute(compile=compiled)):
+        assert torch.are_deterministic_algorithms_enabled() is compiled
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -61,7 +61,8 @@ class Compute(Section):
     threads: int = Field(0, ge=0)
     """torch threads; 0: one a core."""
     compile: bool = False
-    """torch.compile the training step: pays above some minutes of training."""
+    """torch.compile the model's own forward for pretraining: for other devices than CPUs, where the
+    training pass of this project (pretrain.fused) is faster."""
 
 
 def build_model(shape: ModelShape, context: int, end_of_text: int, seed: int) -> "PreTrainedModel":

@@ -167,10 +167,10 @@ def _what_fits(section: PretrainConfig, rounds: FederateConfig) -> tuple[str, st
     """What an adopted base takes here, and why it is too large ("" if it is not)."""
     from federate.footprint import rounds_need
     from pretrain.adopt import adopt, settings_of
-    from pretrain.capacity import asked, here, require, say_what_fits
+    from pretrain.capacity import asked, at_once, here, require, say_what_fits
 
     config, rank = settings_of(adopt(section.base, section.revision).folder), rounds.lora.rank
-    found, free = here(config, section.compute, section.context, section.batch, rank)
+    found, free = here(config, section.compute, section.context, at_once(section), rank)
     size, _, rounds_found = rounds_need(rounds, config, section.context)
     try:
         for what, bytes_ in asked(section, found):

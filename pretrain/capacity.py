@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Needs",
     "asked",
+    "at_once",
     "check_fit",
     "free_memory",
     "here",
@@ -92,7 +93,7 @@ def needs(
 
 def check_fit(config: "PreTrainedConfig", section: "PretrainConfig") -> None:
     """Say what fits, and raise ConfigError if what `section` does with its base does not."""
-    found, free = here(config, section.compute, section.context, section.batch)
+    found, free = here(config, section.compute, section.context, at_once(section))
     say(f"pretrain: {say_what_fits(found, free)}")
     for what, size in asked(section, found):
         require(what, size, free, found)
@@ -107,6 +108,11 @@ def here(
     device = pick_device(compute)
     half = matmul_dtype(compute, device) == torch.bfloat16
     return needs(config, context, batch, rank, half), free_memory(device)
+
+
+def at_once(section: "PretrainConfig") -> int:
+    """Blocks of a pass."""
+    return -(-section.batch // section.passes())
 
 
 def asked(section: "PretrainConfig", found: Needs) -> list[tuple[str, float]]:
@@ -144,7 +150,7 @@ def say_what_fits(found: Needs, free: float) -> str:
 
 
 def require(
-    what: str, size: float, free: float, found: Needs, batch: str = "pretrain.batch"
+    what: str, size: float, free: float, found: Needs, batch: str = "pretrain.micro_batch"
 ) -> None:
     """Raise ConfigError with one line and the way out if `size` bytes do not fit."""
     if size <= free:

@@ -8,8 +8,8 @@ Shape suffixes: B blocks a batch, T tokens a block.
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +22,7 @@ from commonroot.config import Section
 from commonroot.errors import ConfigError, TrainingError
 from pretrain.model import Compute
 from pretrain.packing import IGNORE, Int64
-from pretrain.train import LossFunction, Step, gradients
+from pretrain.train import Gradients, LossFunction, Step, gradients
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ALONE", "Distributed", "World", "gather", "join", "sharing", "spread"]
 
-Share = Callable[["PreTrainedModel", Int64, Int64, Compute], Step]
 PATIENCE = timedelta(days=1)
 """How long processes wait for each other: the first one also tokenizes and evaluates."""
 
@@ -166,22 +165,29 @@ def gather(parted: "PreTrainedModel", model: "PreTrainedModel") -> None:
             own.copy_(part.full_tensor())  # type: ignore[attr-defined]
 
 
-def sharing(model: "PreTrainedModel", how: str, losses: LossFunction, world: World) -> Share:
+def sharing(
+    model: "PreTrainedModel", how: str, losses: LossFunction, world: World, passes: int = 1
+) -> Gradients:
     """`gradients` over all processes: of the whole batch, of which each computes its rows."""
-    whole = partial(losses, model) if how == "fsdp" else _seen_whole(model, losses)
+    parted = how == "fsdp"
+    whole: Any = partial(losses, model) if parted else _seen_whole(model, losses)
 
     def share(_: "PreTrainedModel", x_BT: Int64, y_BT: Int64, compute: Compute) -> Step:
         rows = slice(world.rank, None, world.size)
-        tokens = max(1, int((y_BT != IGNORE).sum()))
-        mine = max(1, int((y_BT[rows] != IGNORE).sum()))
-        # `gradients` divides by its own tokens, and torch by the number of processes.
-        scale = world.size * mine / tokens
+        tokens = int((y_BT != IGNORE).sum())
+        left = iter(range(passes - 1, -1, -1))
 
-        def scaled(_: Any, x: "torch.Tensor", y: "torch.Tensor") -> "torch.Tensor":
-            total: torch.Tensor = whole(x, y)
-            return total * scale
+        def of_pass(_: Any, x: "torch.Tensor", y: "torch.Tensor") -> "torch.Tensor":
+            waits = next(left) > 0 and not parted
+            with whole.no_sync() if waits else nullcontext():
+                total: torch.Tensor = whole(x, y)
+            return total
 
-        step = gradients(model, x_BT[rows], y_BT[rows], compute, losses=scaled)
+        # torch takes the mean over the processes: each divides by its share of the tokens.
+        step = gradients(
+            model, x_BT[rows], y_BT[rows], compute,
+            losses=of_pass, passes=passes, over=max(1, tokens) / world.size,
+        )
         return Step(world.mean(step.loss), tokens, step.grad_norm)
 
     return share

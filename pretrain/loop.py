@@ -117,8 +117,11 @@ def _prepare(
     how = section.distributed.how
     parted = spread(model, how, world)
     losses = torch.compile(stock_losses) if section.compute.compile else token_losses
+    passes = section.passes(world.size)
     gradient = (
-        sharing(parted, how, losses, world) if world.size > 1 else partial(gradients, losses=losses)
+        sharing(parted, how, losses, world, passes)
+        if world.size > 1
+        else partial(gradients, losses=losses, passes=passes)
     )
     steps = steps_of(section)
     optimizer = pick_optimizer(parted, section)

@@ -30,15 +30,24 @@ Moments = dict[str, "torch.Tensor"]
 
 
 def save_moments(
-    model: "PreTrainedModel", data: "Data", batch: int, batches: int, compute: Compute, folder: Path
+    model: "PreTrainedModel",
+    data: "Data",
+    batch: int,
+    batches: int,
+    compute: Compute,
+    folder: Path,
+    passes: int = 1,
 ) -> None:
-    """Write the mean squared gradient (clipped as in training) over `batches` batches of `data`."""
+    """Write the mean squared gradient (clipped as in training) over `batches` batches of `data`.
+
+    `passes`: as pretrain.train.gradients.
+    """
     import torch
     from safetensors.torch import save_file
 
     sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     for number in range(batches):
-        gradients(model, *data.batch(0, number, batch), compute)
+        gradients(model, *data.batch(0, number, batch), compute, passes=passes)
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
                 sums[name] += parameter.grad.square()

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pretrain.model import Compute, matmul_dtype, pick_device
@@ -71,15 +72,17 @@ def tokens_per_second(model: "PreTrainedModel", section: "PretrainConfig") -> fl
     """
     import numpy as np
 
-    from pretrain.train import pick_optimizer, train
+    from pretrain.train import gradients, pick_optimizer, train
 
     model.to(pick_device(section.compute))  # type: ignore[arg-type]
     tokens = np.random.default_rng(0).integers(0, 256, (section.batch, section.context + 1))
     batch = tokens[:, :-1].copy(), tokens[:, 1:].copy()
     optimizer = pick_optimizer(model, section)
+    gradient = partial(gradients, passes=section.passes())
     seconds = []
     began = time.perf_counter()
-    for _ in train(model, optimizer, [batch] * STEPS, lambda _: 0.0, section.compute):
+    steps = [batch] * STEPS
+    for _ in train(model, optimizer, steps, lambda _: 0.0, section.compute, gradient=gradient):
         now = time.perf_counter()
         seconds.append(now - began)
         began = now

@@ -70,6 +70,9 @@ class PretrainConfig(Section):
     """Tokens a block."""
     batch: int = Field(8, ge=1)
     """Blocks an optimizer step."""
+    micro_batch: int = Field(0, ge=0)
+    """Blocks that a process computes at once, where a step's do not fit into memory: gradients of
+    several passes add up. 0: all of its blocks."""
     optimizer: str = Field("muon", pattern="^(muon|adamw)$")
     """muon: for the matrices between embedding and head, AdamW for the rest; adamw: for all."""
     lr: float = Field(1.6e-2, gt=0)
@@ -108,6 +111,11 @@ class PretrainConfig(Section):
     """How several processes share it."""
     safety: Safety = Safety()
     """What happens when the loss jumps."""
+
+    def passes(self, processes: int = 1) -> int:
+        """In how many parts each of so many processes computes its blocks of a step."""
+        mine = -(-self.batch // processes)
+        return -(-mine // (self.micro_batch or mine))
 
 
 def run(section: PretrainConfig, run_dir: Path) -> Artifact:
@@ -188,7 +196,8 @@ def _make(
         save_replay(data, section.replay_blocks, section.seed, work.path)
     if section.moment_batches:
         save_moments(
-            model, data, section.batch, section.moment_batches, section.compute, work.path
+            model, data, section.batch, section.moment_batches, section.compute, work.path,
+            section.passes(),
         )
     said = samples(model, tokenizer, section.prompts, work.path)
     metrics = {

@@ -136,17 +136,26 @@ def gradients(
     compute: Compute,
     clip: float = 1.0,
     losses: LossFunction = token_losses,
+    passes: int = 1,
+    over: float | None = None,
 ) -> Step:
-    """Leave the gradient of the mean loss in the parameters, clipped to L2 norm `clip`."""
+    """Leave the gradient of the mean loss in the parameters, clipped to L2 norm `clip`.
+
+    Rows k, k + `passes`, … are computed at once and the gradients of all k add up, so that less
+    stands in memory. `over`: tokens that the sum of the losses is divided by, if not its own.
+    """
     import torch
 
     device = next(model.parameters()).device
-    tokens = int((y_BT != IGNORE).sum())
-    with autocast(compute, device):
-        total = losses(model, torch.from_numpy(x_BT).to(device), torch.from_numpy(y_BT).to(device))
-    (total / max(tokens, 1)).backward()
-    norm = _clip(model, clip)
-    return Step(float(total.detach()) / max(tokens, 1), tokens, norm)
+    tokens, nats = int((y_BT != IGNORE).sum()), 0.0
+    over = max(tokens, 1) if over is None else over
+    for k in range(passes):
+        x, y = (torch.from_numpy(rows_BT[k::passes]).to(device) for rows_BT in (x_BT, y_BT))
+        with autocast(compute, device):
+            total = losses(model, x, y)
+        (total / over).backward()
+        nats += float(total.detach())
+    return Step(nats / over, tokens, _clip(model, clip))
 
 
 def _clip(model: "PreTrainedModel", most: float) -> float:

@@ -18,6 +18,7 @@ TABLE = {
     "tokens": 12 * 4 * 64,
     "context": 64,
     "batch": 4,
+    "micro_batch": 2,
     "optimizer": "adamw",
     "eval_blocks": 4,
     "checkpoint_every": 5,

@@ -23,7 +23,7 @@ from pretrain.model import (
 )
 from pretrain.moments import load_moments, prime
 from pretrain.packing import IGNORE, Blocks
-from pretrain.train import make_optimizer, schedule, train
+from pretrain.train import gradients, make_optimizer, schedule, train
 from tests.conftest import build_corpus, make_text, tiny_pretrain
 
 CPU = Compute(threads=1, dtype="fp32")
@@ -206,3 +206,25 @@ def test_sums_are_in_order_while_compiled_steps_are_taken_and_no_longer(compiled
     with in_order(Compute(compile=compiled)):
         assert torch.are_deterministic_algorithms_enabled() is compiled
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_gradients_of_several_passes_add_up_to_that_of_one() -> None:
+    model = build_model(ModelShape(hidden=32, layers=1, heads=2, vocab=64), 16, 0, seed=0).train()
+    tokens_BT = np.random.default_rng(0).integers(0, 64, (5, 17))
+    x_BT, y_BT = tokens_BT[:, :-1].copy(), tokens_BT[:, 1:].copy()
+    y_BT[1, 4:] = IGNORE  # a pass with fewer targets counts for less
+    seen = []
+    for passes in (1, 2, 5):
+        model.zero_grad()
+        step = gradients(model, x_BT, y_BT, Compute(dtype="fp32"), passes=passes)
+        seen.append((step, torch.cat([p.grad.flatten() for p in model.parameters()])))
+    for step, gradient in seen[1:]:
+        assert step.tokens == seen[0][0].tokens == 5 * 16 - 12
+        assert step.loss == pytest.approx(seen[0][0].loss, rel=1e-6)
+        torch.testing.assert_close(gradient, seen[0][1], rtol=1e-4, atol=1e-7)
+
+
+def test_blocks_are_divided_among_processes_and_passes() -> None:
+    section = tiny_pretrain(batch=10, micro_batch=4)
+    assert [section.passes(processes) for processes in (1, 2, 4)] == [3, 2, 1]
+    assert tiny_pretrain(batch=10).passes() == tiny_pretrain(batch=10, micro_batch=64).passes() == 1

@@ -162,10 +162,10 @@ def _clip(model: "PreTrainedModel", most: float) -> float:
     """The gradient's L2 norm before it was brought down to `most`, if it was above."""
     from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    norm = get_total_norm(gradients)
+    learnt = [p for p in model.parameters() if p.grad is not None]
+    norm = get_total_norm(p.grad for p in learnt)
     if bool(norm > most):  # many small products by one would take a hundredth of a step
-        clip_grads_with_norm_(model.parameters(), most, norm)
+        clip_grads_with_norm_(learnt, most, norm)
     return float(norm)
 
 

@@ -1,76 +1,71 @@
 """Causal attention with its norm and its residual, forward and backward."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from pretrain.fused.compiled import call
-from pretrain.fused.frame import Frame, Tensor, add, fold, normalise, normalise_back, unfold
+from pretrain.fused.frame import Frame, Kept, Parts, Tensor, Weights, add_up, fold, unfold
 from pretrain.fused.heads import (
     blocks,
     by_block,
     by_token,
-    halves_of,
     head_scales,
+    rows_of,
     turn,
     turn_back,
     whole,
 )
 
-__all__ = ["Attention"]
+__all__ = ["Ready", "attend", "attend_back", "collect", "prepare"]
 
 
-class Attention(Function):
-    """x + W_o attend(W_q n, W_k n, W_v n), where n is the RMS norm of x; causal, rotary."""
+@dataclass(frozen=True)
+class Ready:
+    """Weights as all blocks of a batch want them."""
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x_NE: Tensor,
-        norm_E: Tensor,
-        q_proj: Tensor,
-        k_proj: Tensor,
-        v_proj: Tensor,
-        o_proj: Tensor,
-        q_norm: Tensor | None,
-        k_norm: Tensor | None,
-        frame: Frame,
-    ) -> Tensor:
-        hat_NE, factor_N = normalise(x_NE, frame)
-        halves = halves_of(q_proj, k_proj, frame)
-        into = fold(norm_E, *halves, v_proj).to(frame.dtype)
-        out = o_proj.to(frame.dtype)
-        made = hat_NE @ into.t()
-        scales = None
-        if q_norm is not None and k_norm is not None:
-            scales = head_scales(q_norm, k_norm, frame)
-        (query, key, value), kept = turn(made, scales, frame)
-        mixed, shares = _attend(query, key, value, frame)
-        mixed_NF = by_token(mixed, frame)
-        ctx.save_for_backward(hat_NE, factor_N, into, out, query, key, value, mixed_NF, *shares)
-        ctx.kept, ctx.scales, ctx.frame = kept, scales, frame
-        ctx.weights = norm_E, q_proj, k_proj, v_proj
-        return add(x_NE, mixed_NF @ out.t(), frame)
+    into: Tensor
+    """Queries, keys and values, the norm's weight folded in."""
+    out: Tensor
+    scales: Tensor | None
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy_NE: Tensor) -> Any:
-        frame: Frame = ctx.frame
-        hat_NE, factor_N, into, out, query, key, value, mixed_NF, *shares = ctx.saved_tensors
-        norm_E, q_proj, k_proj, v_proj = ctx.weights
-        dout = dy_NE.to(out.dtype)
-        dmixed = by_block(dout @ out, frame)
-        do_proj = dout.t() @ mixed_NF
-        gradients = _attend_back(dmixed, query, key, value, shares, frame)
-        dmade, dscales = turn_back(*gradients, ctx.kept, ctx.scales, frame)
-        dx_NE = normalise_back(dmade @ into, hat_NE, factor_N, dy_NE, frame)
-        halves = halves_of(q_proj, k_proj, frame)
-        dinto = [dmade.t() @ hat_NE]
-        dnorm, (first, second, dv_proj) = unfold(dinto, norm_E, (*halves, v_proj), frame)
-        dq_proj, dk_proj = whole(first, second, frame)
-        return dx_NE, dnorm, dq_proj, dk_proj, dv_proj, do_proj.float(), *dscales, None
+
+def prepare(weights: Weights, frame: Frame) -> Ready:
+    """From norm, q, k, v, o and, where heads have norms, those of q and k."""
+    norm_E, q_proj, k_proj, v_proj, o_proj, *norms = weights
+    into = fold(norm_E, (*rows_of(q_proj, k_proj, frame), v_proj), frame)
+    scales = head_scales(norms[0], norms[1], frame) if norms else None
+    return Ready(into, o_proj.to(frame.dtype), scales)
+
+
+def attend(hat_NE: Tensor, ready: Ready, frame: Frame) -> tuple[Tensor, Kept]:
+    """W_o attend(W_q n, W_k n, W_v n) of the normed rows n; causal, rotary."""
+    (query, key, value), turned = turn(hat_NE @ ready.into.t(), ready.scales, frame)
+    mixed, shares = _attend(query, key, value, frame)
+    mixed_NF = by_token(mixed, frame)
+    return mixed_NF @ ready.out.t(), ((query, key, value), turned, mixed_NF, shares)
+
+
+def attend_back(
+    dout_NE: Tensor, hat_NE: Tensor, kept: Kept, ready: Ready, frame: Frame
+) -> tuple[Tensor, Parts]:
+    """Gradients of the normed rows, and of what is in `Ready`."""
+    (query, key, value), turned, mixed_NF, shares = kept
+    dmixed = by_block(dout_NE @ ready.out, frame)
+    dout = dout_NE.t() @ mixed_NF
+    gradients = _attend_back(dmixed, query, key, value, shares, frame)
+    dmade, dnorms = turn_back(*gradients, turned, ready.scales, frame)
+    return dmade @ ready.into, (dmade.t() @ hat_NE, dout, *dnorms)
+
+
+def collect(parts: Sequence[Parts], weights: Weights, frame: Frame) -> list[Tensor]:
+    """Gradients of what went into `prepare`, from those of all parts of a batch."""
+    norm_E, q_proj, k_proj, v_proj, *_ = weights
+    dinto, *others = zip(*parts, strict=True)
+    rows = rows_of(q_proj, k_proj, frame)
+    dnorm, (first, second, dv_proj) = unfold(list(dinto), norm_E, (*rows, v_proj), frame)
+    return [dnorm, *whole(first, second, frame), dv_proj, *map(add_up, others)]
 
 
 def _attend(

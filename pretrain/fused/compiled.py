@@ -48,7 +48,9 @@ def kernels() -> ctypes.CDLL | None:
 
 def call(kernel: "ctypes._NamedFuncPointer", *arguments: Argument) -> None:
     """Run `kernel` on contiguous tensors, sizes (int) and numbers (float), on torch's threads."""
-    kernel(*map(_in_c, arguments), ctypes.c_int(torch.get_num_threads()))
+    if not kernel.argtypes:
+        kernel.argtypes = [*map(_type_in_c, arguments), ctypes.c_int]
+    kernel(*map(_in_c, arguments), torch.get_num_threads())
 
 
 def _compile(library: Path, flags: tuple[str, ...]) -> None:
@@ -62,14 +64,18 @@ def _compile(library: Path, flags: tuple[str, ...]) -> None:
         made.replace(library)
 
 
+def _type_in_c(argument: Argument) -> type:
+    if isinstance(argument, float):
+        return ctypes.c_float
+    return ctypes.c_int64 if isinstance(argument, int) else ctypes.c_void_p
+
+
 def _in_c(argument: Argument) -> object:
     if isinstance(argument, torch.Tensor):
-        return ctypes.c_void_p(_address(argument))
+        return _address(argument)
     if isinstance(argument, list):
         return (ctypes.c_void_p * len(argument))(*map(_address, argument))
-    if argument is None:
-        return ctypes.c_void_p(None)
-    return (ctypes.c_float if isinstance(argument, float) else ctypes.c_int64)(argument)
+    return argument
 
 
 def _address(tensor: torch.Tensor) -> int:

@@ -34,7 +34,7 @@ void by_block(const bf16 *mixed_NF, bf16 *mixed, size B, size T, size H, size D,
 /* A number of turns that is known when this is compiled makes the loops over a head twice as fast. */
 #define FOR_HALF(h, CALL) ((h) == 16 ? CALL(16) : (h) == 32 ? CALL(32) : CALL(h))
 
-/* Norm (if `normed`) and rotation of one head, whose halves stand apart; its factor. */
+/* Norm (if `normed`) and rotation of one head in two halves; its factor. */
 static inline float turn_head(const bf16 *one, const bf16 *two, const float *first,
                               const float *second, const float *cos, const float *sin, bf16 *out,
                               size h, size normed, float eps)
@@ -54,7 +54,7 @@ static inline float turn_head(const bf16 *one, const bf16 *two, const float *fir
 }
 
 /* Norm of each query and key head where it has one, rotation, and all heads laid out for attention.
-   `made` has first halves of all heads, second halves, values. */
+   Scales, cos and sin have the first halves of all heads, then the second ones. */
 void turn(const bf16 *made_NW, const float *scale_2A, const float *cos_TA, const float *sin_TA,
           bf16 *query, bf16 *key, bf16 *value, float *factor_NA, size B, size T, size H, size G,
           size D, size Q, size normed, float eps, int threads)
@@ -69,7 +69,7 @@ void turn(const bf16 *made_NW, const float *scale_2A, const float *cos_TA, const
             bf16 *out = a < H ? query + place(b, t, a, B, H, D, Q)
                               : key + ((b * G + a - H) * T + t) * D;
 #define TURN(h)                                                                                    \
-    turn_head(made + at, made + half + at, scale_2A + at, scale_2A + half + at,                    \
+    turn_head(made + a * D, made + a * D + h, scale_2A + at, scale_2A + half + at,                 \
               cos_TA + t * half + at, sin_TA + t * half + at, out, h, normed, eps)
             factor_NA[n * A + a] = FOR_HALF(h, TURN);
         }
@@ -140,9 +140,9 @@ void turn_back(const bf16 *dquery, bf16 *const *dkeys, bf16 *const *dvalues, con
                 else
                     for (size d = 0; d < D; d++) back[d] = widen(from[d]);
 #define TURN_BACK(h)                                                                               \
-    turn_head_back(back, made + at, made + half + at, scale_2A + at, scale_2A + half + at,         \
+    turn_head_back(back, made + a * D, made + a * D + h, scale_2A + at, scale_2A + half + at,      \
                    cos_TA + t * half + at, sin_TA + t * half + at, factor_NA[n * A + a],           \
-                   dfirst + at, dsecond + at, dmade + at, dmade + half + at, h, normed)
+                   dfirst + at, dsecond + at, dmade + a * D, dmade + a * D + h, h, normed)
                 FOR_HALF(h, TURN_BACK);
             }
             for (size g = 0; g < G; g++) {

@@ -10,8 +10,8 @@ __all__ = [
     "blocks",
     "by_block",
     "by_token",
-    "halves_of",
     "head_scales",
+    "rows_of",
     "turn",
     "turn_back",
     "whole",
@@ -21,39 +21,41 @@ QUERIES = 128
 """Queries that share a block of keys: of the keys to their right they see none."""
 
 
-def halves_of(q_proj: Tensor, k_proj: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+def rows_of(q_proj: Tensor, k_proj: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
     """Rows for the first halves of all query and key heads, and for the second ones.
 
-    Rotations mix halves: side by side they are two long rows and not many short ones.
+    Rotations mix halves: side by side they are two long rows of torch's and not many short ones.
+    Kernels take queries and keys as they are.
     """
+    if frame.kernels:
+        return q_proj, k_proj
     by_half = torch.cat([q_proj, k_proj]).view(frame.H + frame.G, 2, frame.D // 2, -1)
     return by_half[:, 0].flatten(0, 1), by_half[:, 1].flatten(0, 1)
 
 
 def whole(first: Tensor, second: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-    """Undo `halves_of`."""
+    """Undo `rows_of`."""
+    if frame.kernels:
+        return first, second
     by_half = [half.view(frame.H + frame.G, frame.D // 2, -1) for half in (first, second)]
     rows = torch.stack(by_half, 1).flatten(0, 2)
     return rows[: frame.H * frame.D], rows[frame.H * frame.D :]
 
 
-def head_scales(q_norm: Tensor, k_norm: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-    """Weights of the norms of queries and keys, laid out as `halves_of`."""
+def head_scales(q_norm: Tensor, k_norm: Tensor, frame: Frame) -> Tensor:
+    """Weights of the norms of queries and keys (2, A x D/2): first halves, second halves."""
     by_half = [norm.view(2, frame.D // 2) for norm in (q_norm, k_norm)]
     heads = (frame.H, frame.G)
-    first, second = (
-        torch.cat([norm[half].repeat(n) for norm, n in zip(by_half, heads, strict=True)])
-        for half in (0, 1)
-    )
-    return first, second
+    repeated = [norm.repeat(1, n) for norm, n in zip(by_half, heads, strict=True)]
+    return torch.cat(repeated, 1)
 
 
 def turn(
-    made_NW: Tensor, scales: tuple[Tensor, Tensor] | None, frame: Frame
+    made_NW: Tensor, scales: Tensor | None, frame: Frame
 ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
     """Norm of each head (where it has one), rotation, layout; and what the way back needs.
 
-    `made` has first halves, second halves and values. Queries come out as (blocks, B x G,
+    `made` has what `rows_of` says, and values. Queries come out as (blocks, B x G,
     heads x Q, D), keys and values as (B x G, T, D), all contiguous.
     """
     if frame.kernels:
@@ -80,9 +82,9 @@ def turn_back(
     dkeys: list[Tensor],
     dvalues: list[Tensor],
     kept: tuple[Tensor, ...],
-    scales: tuple[Tensor, Tensor] | None,
+    scales: Tensor | None,
     frame: Frame,
-) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Gradients of what went into `turn`, and of the norms' weights.
 
     Those of keys and values come from each block of queries apart: (B x G, K, D).
@@ -98,7 +100,7 @@ def turn_back(
     back_two = torch.addcmul(dtwo * frame.cos_TA, done, frame.sin_TA, value=-1).flatten(0, 1)
     if scales is None:
         dmade[:, :half], dmade[:, half : 2 * half] = back_one, back_two
-        return dmade, (None, None)
+        return dmade, ()
     one, two, factor = kept
     dscales = [(back * hat).sum(0) for back, hat in ((back_one, one), (back_two, two))]
     back_one, back_two = back_one.mul_(scales[0]), back_two.mul_(scales[1])
@@ -119,12 +121,12 @@ def _by_norm(dscales: list[Tensor], frame: Frame) -> tuple[Tensor, Tensor]:
 
 
 def _turn_at_once(
-    made_NW: Tensor, scales: tuple[Tensor, Tensor] | None, frame: Frame
+    made_NW: Tensor, scales: Tensor | None, frame: Frame
 ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
     assert frame.kernels
     B, T, H, G, D = sizes = frame.B, frame.T, frame.H, frame.G, frame.D
     J, R, Q = blocks(frame)
-    scale_2A = torch.ones(2, len(frame.cos_TA[0])) if scales is None else torch.stack(scales)
+    scale_2A = torch.ones(2, len(frame.cos_TA[0])) if scales is None else scales
     query = made_NW.new_empty(J, B * G, R * Q, D)
     key, value = made_NW.new_empty(2, B * G, T, D)
     factor_NA = torch.empty(B * T, H + G)
@@ -140,9 +142,9 @@ def _turn_back_at_once(
     dkeys: list[Tensor],
     dvalues: list[Tensor],
     kept: tuple[Tensor, ...],
-    scales: tuple[Tensor, Tensor] | None,
+    scales: Tensor | None,
     frame: Frame,
-) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     assert frame.kernels
     made_NW, scale_2A, factor_NA = kept
     sizes = frame.B, frame.T, frame.H, frame.G, frame.D
@@ -153,7 +155,7 @@ def _turn_back_at_once(
         frame.sin_TA, factor_NA, dmade, dscale, *sizes, Q, scales is not None,
     )  # fmt: skip
     if scales is None:
-        return dmade, (None, None)
+        return dmade, ()
     return dmade, _by_norm(list(dscale.sum(0)), frame)
 
 

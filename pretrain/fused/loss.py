@@ -1,56 +1,49 @@
 """Norm, head and cross-entropy in one, forward and backward."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from pretrain.fused.compiled import call
-from pretrain.fused.frame import Frame, Tensor, fold, normalise, normalise_back, unfold
+from pretrain.fused.frame import Frame, Parts, Tensor, Weights, fold, unfold
 
-__all__ = ["Loss"]
+__all__ = ["collect", "loss", "prepare"]
 
 ROWS = 512
 """Tokens whose logits exist at a time."""
 
 
-class Loss(Function):
-    """Summed cross-entropy of softmax(W n), where n is the RMS norm of x."""
+def prepare(weights: Weights, frame: Frame) -> Tensor:
+    """From norm and head: the head with the norm's weight folded in."""
+    norm_E, head_VE = weights
+    return fold(norm_E, (head_VE,), frame)
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x_NE: Tensor,
-        norm_E: Tensor,
-        head_VE: Tensor,
-        y_N: Tensor,
-        ignore: int,
-        frame: Frame,
-    ) -> Tensor:
-        hat_NE, factor_N = normalise(x_NE, frame)
-        into = fold(norm_E, head_VE).to(frame.dtype)
-        total = x_NE.new_zeros(())
-        dhat_NE = torch.empty_like(hat_NE)
-        dinto = []
-        for start in range(0, len(y_N), ROWS):
-            rows = slice(start, start + ROWS)
-            nats_R, dlogits_RV = _surprise(hat_NE[rows] @ into.t(), y_N[rows], ignore, frame)
-            total += nats_R.sum()
-            torch.mm(dlogits_RV, into, out=dhat_NE[rows])
-            dinto.append(dlogits_RV.t() @ hat_NE[rows])
-        ctx.save_for_backward(hat_NE, factor_N, dhat_NE, *dinto)
-        ctx.weights, ctx.frame = (norm_E, head_VE), frame
-        return total
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dtotal: Tensor) -> Any:
-        hat_NE, factor_N, dhat_NE, *dinto = ctx.saved_tensors
-        norm_E, head_VE = ctx.weights
-        dx_NE = normalise_back(dhat_NE, hat_NE, factor_N * dtotal, None, ctx.frame)
-        dnorm, (dhead,) = unfold(dinto, norm_E, (head_VE,), ctx.frame)
-        return dx_NE, dnorm * dtotal, dhead.mul_(dtotal), None, None, None
+def loss(
+    hat_NE: Tensor, into: Tensor, y_N: Tensor, ignore: int, frame: Frame
+) -> tuple[Tensor, Tensor, Parts]:
+    """Summed cross-entropy of softmax(W n) of the normed rows n; gradients of these, and of W from
+    some rows each."""
+    total = into.new_zeros((), dtype=torch.float32)
+    dhat_NE = torch.empty_like(hat_NE)
+    dinto = []
+    for start in range(0, len(y_N), ROWS):
+        rows = slice(start, start + ROWS)
+        nats_R, dlogits_RV = _surprise(hat_NE[rows] @ into.t(), y_N[rows], ignore, frame)
+        total += nats_R.sum()
+        torch.mm(dlogits_RV, into, out=dhat_NE[rows])
+        dinto.append(dlogits_RV.t() @ hat_NE[rows])
+    return total, dhat_NE, tuple(dinto)
+
+
+def collect(
+    dtotal: Tensor, parts: Sequence[Parts], weights: Weights, frame: Frame
+) -> list[Tensor]:
+    """Gradients of what went into `prepare`, from those of all parts of a batch, which the
+    gradient `dtotal` of their sum is not yet in."""
+    norm_E, head_VE = weights
+    dnorm, (dhead,) = unfold([one for part in parts for one in part], norm_E, (head_VE,), frame)
+    return [dnorm * dtotal, dhead.mul_(dtotal)]
 
 
 def _surprise(

@@ -1,49 +1,48 @@
 """The gated MLP with its norm and its residual, forward and backward."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from pretrain.fused.compiled import call
-from pretrain.fused.frame import Frame, Tensor, add, fold, normalise, normalise_back, unfold
+from pretrain.fused.frame import Frame, Kept, Parts, Tensor, Weights, add_up, fold, unfold
 
-__all__ = ["Mlp"]
+__all__ = ["Ready", "collect", "prepare", "think", "think_back"]
+
+Ready = tuple[Tensor, Tensor]
+"""Gate above up, the norm's weight folded in, and down."""
 
 
-class Mlp(Function):
-    """x + W_down (silu(W_gate n) * W_up n), where n is the RMS norm of x."""
+def prepare(weights: Weights, frame: Frame) -> Ready:
+    """From norm, gate, up and down."""
+    norm_E, gate_IE, up_IE, down_EI = weights
+    return fold(norm_E, (gate_IE, up_IE), frame), down_EI.to(frame.dtype)
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x_NE: Tensor,
-        norm_E: Tensor,
-        gate_IE: Tensor,
-        up_IE: Tensor,
-        down_EI: Tensor,
-        frame: Frame,
-    ) -> Tensor:
-        hat_NE, factor_N = normalise(x_NE, frame)
-        into = fold(norm_E, gate_IE, up_IE).to(frame.dtype)
-        down = down_EI.to(frame.dtype)
-        made, mixed_NI = _mix(hat_NE, into, frame)
-        ctx.save_for_backward(hat_NE, factor_N, into, down, mixed_NI, *made)
-        ctx.weights, ctx.frame = (norm_E, gate_IE, up_IE), frame
-        return add(x_NE, mixed_NI @ down.t(), frame)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy_NE: Tensor) -> Any:
-        hat_NE, factor_N, into, down, mixed_NI, *made = ctx.saved_tensors
-        norm_E, gate_IE, up_IE = ctx.weights
-        dout = dy_NE.to(down.dtype)
-        ddown = dout.t() @ mixed_NI
-        dhat_NE, dinto = _mix_back(dout @ down, made, hat_NE, into, ctx.frame)
-        dx_NE = normalise_back(dhat_NE, hat_NE, factor_N, dy_NE, ctx.frame)
-        dnorm, (dgate, dup) = unfold([dinto], norm_E, (gate_IE, up_IE), ctx.frame)
-        return dx_NE, dnorm, dgate, dup, ddown.float(), None
+def think(hat_NE: Tensor, ready: Ready, frame: Frame) -> tuple[Tensor, Kept]:
+    """W_down (silu(W_gate n) * W_up n) of the normed rows n."""
+    into, down = ready
+    made, mixed_NI = _mix(hat_NE, into, frame)
+    return mixed_NI @ down.t(), (mixed_NI, made)
+
+
+def think_back(
+    dout_NE: Tensor, hat_NE: Tensor, kept: Kept, ready: Ready, frame: Frame
+) -> tuple[Tensor, Parts]:
+    """Gradients of the normed rows, and of what is in `ready`."""
+    into, down = ready
+    mixed_NI, made = kept
+    ddown = dout_NE.t() @ mixed_NI
+    dhat_NE, dinto = _mix_back(dout_NE @ down, made, hat_NE, into, frame)
+    return dhat_NE, (dinto, ddown)
+
+
+def collect(parts: Sequence[Parts], weights: Weights, frame: Frame) -> list[Tensor]:
+    """Gradients of what went into `prepare`, from those of all parts of a batch."""
+    norm_E, gate_IE, up_IE, _ = weights
+    dinto, ddown = zip(*parts, strict=True)
+    dnorm, (dgate, dup) = unfold(list(dinto), norm_E, (gate_IE, up_IE), frame)
+    return [dnorm, dgate, dup, add_up(ddown)]
 
 
 def _mix(hat_NE: Tensor, into: Tensor, frame: Frame) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -60,7 +59,7 @@ def _mix(hat_NE: Tensor, into: Tensor, frame: Frame) -> tuple[tuple[Tensor, ...]
 
 
 def _mix_back(
-    dmixed_NI: Tensor, made: list[Tensor], hat_NE: Tensor, into: Tensor, frame: Frame
+    dmixed_NI: Tensor, made: tuple[Tensor, ...], hat_NE: Tensor, into: Tensor, frame: Frame
 ) -> tuple[Tensor, Tensor]:
     """Gradients of `hat` and `into`; that of what was mixed may be overwritten."""
     if frame.kernels:

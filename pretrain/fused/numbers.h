@@ -20,11 +20,13 @@ static inline float widen(bf16 x)
     return wide;
 }
 
-static inline bf16 narrow(float x) /* to the nearest, ties to even */
+/* To the nearest, ties to even. NaN stays NaN, as those that arithmetic makes have a zero behind
+   their first bits to carry into. */
+static inline bf16 narrow(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, 4);
-    return x != x ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
 /* exp, to 3e-6: e^x = 2^n e^r with |r| < 0.35. Adding and taking away 1.5 x 2^23 rounds. */

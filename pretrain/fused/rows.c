@@ -6,75 +6,90 @@
 
 #include "numbers.h"
 
-/* RMS norm without its weight, and the factor of each row. */
-void normalise(const float *x_NE, bf16 *hat_NE, float *factor_N, size N, size E, float eps,
-               int threads)
+/* x + y, where there is a y; its RMS norm without the norm's weight; the factor of each row. */
+void normalise(const float *x_NE, const bf16 *y_NE, float *sum_NE, bf16 *hat_NE, float *factor_N,
+               size N, size E, float eps, int threads)
 {
 #pragma omp parallel for num_threads(threads)
     for (size n = 0; n < N; n++) {
         const float *x = x_NE + n * E;
         bf16 *hat = hat_NE + n * E;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (size e = 0; e < E; e++) sum += x[e] * x[e];
-        float factor = 1.0f / sqrtf(sum / E + eps);
+        float squares = 0;
+        if (y_NE) {
+            const bf16 *y = y_NE + n * E;
+            float *sum = sum_NE + n * E;
+#pragma omp simd
+            for (size e = 0; e < E; e++) sum[e] = x[e] + widen(y[e]);
+            x = sum;
+        }
+#pragma omp simd reduction(+ : squares)
+        for (size e = 0; e < E; e++) squares += x[e] * x[e];
+        float factor = 1.0f / sqrtf(squares / E + eps);
 #pragma omp simd
         for (size e = 0; e < E; e++) hat[e] = narrow(x[e] * factor);
         factor_N[n] = factor;
     }
 }
 
-/* Gradient of the norm's input, added to that of the residual stream if there is one. */
+/* Gradient of the norm's input, added to that of the residual stream if there is one; and in the
+   products' type. */
 void normalise_back(const bf16 *dhat_NE, const bf16 *hat_NE, const float *factor_N,
-                    const float *residual_NE, float *dx_NE, size N, size E, int threads)
+                    const float *residual_NE, float *dx_NE, bf16 *narrow_NE, size N, size E,
+                    int threads)
 {
 #pragma omp parallel for num_threads(threads)
     for (size n = 0; n < N; n++) {
         const bf16 *dhat = dhat_NE + n * E, *hat = hat_NE + n * E;
+        const float *residual = residual_NE ? residual_NE + n * E : NULL;
         float *dx = dx_NE + n * E, factor = factor_N[n], dot = 0;
 #pragma omp simd reduction(+ : dot)
         for (size e = 0; e < E; e++) dot += widen(dhat[e]) * widen(hat[e]);
         dot /= E;
 #pragma omp simd
         for (size e = 0; e < E; e++) dx[e] = (widen(dhat[e]) - widen(hat[e]) * dot) * factor;
-        if (!residual_NE) continue;
-        const float *residual = residual_NE + n * E;
+        if (residual)
 #pragma omp simd
-        for (size e = 0; e < E; e++) dx[e] += residual[e];
+            for (size e = 0; e < E; e++) dx[e] += residual[e];
+#pragma omp simd
+        for (size e = 0; e < E; e++) narrow_NE[n * E + e] = narrow(dx[e]);
     }
 }
 
-void add(const float *x, const bf16 *y, float *sum, size N, size E, int threads)
+/* A matrix with the weight of the norm before it folded in. */
+void fold(const float *matrix_ME, const float *norm_E, bf16 *folded_ME, size M, size E, int threads)
 {
 #pragma omp parallel for num_threads(threads)
-    for (size n = 0; n < N; n++)
+    for (size m = 0; m < M; m++)
 #pragma omp simd
-        for (size i = n * E; i < (n + 1) * E; i++) sum[i] = x[i] + widen(y[i]);
+        for (size e = 0; e < E; e++) folded_ME[m * E + e] = narrow(matrix_ME[m * E + e] * norm_E[e]);
 }
 
-/* Gradients of a norm's weight and of the matrix behind it, from parts of that of their product. */
-void unfold(bf16 *const *parts_ME, size P, const float *norm_E, const float *matrix_ME,
+/* Gradients of a norm's weight, which is added to, and of a matrix behind it, from P parts of that
+   of their product: rows `first`, first + 1, … of each. */
+void unfold(bf16 *const *parts, size P, size first, const float *norm_E, const float *matrix_ME,
             float *dnorm_E, float *dmatrix_ME, size M, size E, int threads)
 {
 #pragma omp parallel for num_threads(threads)
     for (size start = 0; start < E; start += VECTOR) {
-        size end = start + VECTOR < E ? start + VECTOR : E;
-        memset(dnorm_E + start, 0, (end - start) * sizeof(float));
+        size width = start + VECTOR < E ? VECTOR : E - start;
+        const float *norm = norm_E + start;
+        float dnorm[VECTOR] = {0}, sum[VECTOR];
         for (size m = 0; m < M; m++) {
-            const float *matrix = matrix_ME + m * E;
-            float *dmatrix = dmatrix_ME + m * E;
-            memset(dmatrix + start, 0, (end - start) * sizeof(float));
-            for (size p = 0; p < P; p++) {
-                const bf16 *part = parts_ME[p] + m * E;
+            const float *matrix = matrix_ME + m * E + start;
+            float *dmatrix = dmatrix_ME + m * E + start;
+            const size place = (first + m) * E + start;
 #pragma omp simd
-                for (size e = start; e < end; e++) dmatrix[e] += widen(part[e]);
-            }
+            for (size e = 0; e < width; e++) sum[e] = widen(parts[0][place + e]);
+            for (size p = 1; p < P; p++)
 #pragma omp simd
-            for (size e = start; e < end; e++) {
-                dnorm_E[e] += dmatrix[e] * matrix[e];
-                dmatrix[e] *= norm_E[e];
+                for (size e = 0; e < width; e++) sum[e] += widen(parts[p][place + e]);
+#pragma omp simd
+            for (size e = 0; e < width; e++) {
+                dnorm[e] += sum[e] * matrix[e];
+                dmatrix[e] = sum[e] * norm[e];
             }
         }
+        for (size e = 0; e < width; e++) dnorm_E[start + e] += dnorm[e];
     }
 }
 

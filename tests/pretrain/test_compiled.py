@@ -7,6 +7,7 @@ import torch
 
 from pretrain.fused import losses
 from pretrain.fused.compiled import kernels
+from pretrain.fused.halves import at_once
 from pretrain.fused.heads import QUERIES
 from pretrain.packing import IGNORE
 from tests.pretrain.test_fused import TOKENS, batch, fused, learnt, make
@@ -53,6 +54,25 @@ def test_the_number_of_threads_changes_no_bit() -> None:
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(found[0][1], gradient) for _, gradient in found[1:])
+
+
+@here
+@pytest.mark.parametrize("part", [0, 1])
+def test_what_fails_in_a_half_is_told_and_threads_stay_as_they_were(part: int) -> None:
+    def work(number: int) -> int:
+        found.append(torch.get_num_threads())
+        if number == part:
+            raise ValueError("broken")
+        return number
+
+    before, found = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(ValueError, match="broken"):
+            at_once(work, [0, 1], kernels())
+        assert (sorted(found), torch.get_num_threads()) == ([1, 2], 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 @here

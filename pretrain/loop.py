@@ -110,13 +110,14 @@ def _prepare(
 ) -> _Run:
     import torch
 
-    from pretrain.train import gradients, pick_optimizer, stock_losses, token_losses
+    from pretrain.train import gradients, pick_losses, pick_optimizer, stock_losses
 
     if section.batch < world.size:
         raise ConfigError(f"pretrain.batch must be at least {world.size}, one block a process")
     how = section.distributed.how
     parted = spread(model, how, world)
-    losses = torch.compile(stock_losses) if section.compute.compile else token_losses
+    compute = section.compute
+    losses = torch.compile(stock_losses) if compute.compile else pick_losses(compute)
     passes = section.passes(world.size)
     gradient = (
         sharing(parted, how, losses, world, passes)

@@ -60,6 +60,9 @@ class Compute(Section):
     """Autocast type; auto takes bf16 only where the hardware multiplies it (weights stay fp32)."""
     threads: int = Field(0, ge=0)
     """torch threads; 0: one a core."""
+    fused: bool = True
+    """Learn by this project's own training pass where it can (pretrain.fused: CPUs, Qwen3 and Llama
+    models); false: by the model's own forward, as FSDP2 does."""
     compile: bool = False
     """torch.compile the model's own forward for pretraining: for other devices than CPUs, where the
     training pass of this project (pretrain.fused) is faster."""

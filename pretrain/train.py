@@ -25,6 +25,7 @@ __all__ = [
     "Step",
     "gradients",
     "make_optimizer",
+    "pick_losses",
     "pick_optimizer",
     "schedule",
     "stock_losses",
@@ -103,6 +104,11 @@ def pick_optimizer(
     return Muon(model, section.matrix_lr / section.lr, section.weight_decay)
 
 
+def pick_losses(compute: Compute) -> LossFunction:
+    """The one that steps on `compute` take."""
+    return token_losses if compute.fused else stock_losses
+
+
 def token_losses(
     model: "PreTrainedModel", x_BT: "torch.Tensor", y_BT: "torch.Tensor"
 ) -> "torch.Tensor":
@@ -135,20 +141,22 @@ def gradients(
     y_BT: Int64,
     compute: Compute,
     clip: float = 1.0,
-    losses: LossFunction = token_losses,
+    losses: LossFunction | None = None,
     passes: int = 1,
     over: float | None = None,
 ) -> Step:
     """Leave the gradient of the mean loss in the parameters, clipped to L2 norm `clip`.
 
     Rows k, k + `passes`, … are computed at once and the gradients of all k add up, so that less
-    stands in memory. `over`: tokens that the sum of the losses is divided by, if not its own.
+    stands in memory. `losses`: by `pick_losses` if not given. `over`: what their sum is divided by,
+    if not by the batch's own tokens.
     """
     import torch
 
     device = next(model.parameters()).device
     tokens, nats = int((y_BT != IGNORE).sum()), 0.0
     over = max(tokens, 1) if over is None else over
+    losses = losses or pick_losses(compute)
     for k in range(passes):
         x, y = (torch.from_numpy(rows_BT[k::passes]).to(device) for rows_BT in (x_BT, y_BT))
         with autocast(compute, device):
@@ -159,14 +167,22 @@ def gradients(
 
 
 def _clip(model: "PreTrainedModel", most: float) -> float:
-    """The gradient's L2 norm before it was brought down to `most`, if it was above."""
-    from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+    """The gradient's L2 norm before it was brought down to `most`, if it was above.
 
-    learnt = [p for p in model.parameters() if p.grad is not None]
-    norm = get_total_norm(p.grad for p in learnt)
-    if bool(norm > most):  # many small products by one would take a hundredth of a step
-        clip_grads_with_norm_(learnt, most, norm)
-    return float(norm)
+    The norm that divides is rounded to bf16: its last bits depend on how many processes hold parts
+    of the gradient, and would grow.
+    """
+    import torch
+    from torch.nn.utils import get_total_norm
+
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = get_total_norm(gradients)
+    whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    if float(whole) > most:  # many small products by one would take a hundredth of a step
+        factor = most / float(whole.to(torch.bfloat16))
+        for gradient in gradients:
+            gradient.mul_(factor)
+    return float(whole)
 
 
 def train(

@@ -209,8 +209,8 @@ def test_sums_are_in_order_while_compiled_steps_are_taken_and_no_longer(compiled
 
 
 def test_gradients_of_several_passes_add_up_to_that_of_one() -> None:
-    model = build_model(ModelShape(hidden=32, layers=1, heads=2, vocab=64), 16, 0, seed=0).train()
-    tokens_BT = np.random.default_rng(0).integers(0, 64, (5, 17))
+    model = build_model(ModelShape(hidden=32, layers=1, heads=2, vocab=300), 16, 0, seed=0).train()
+    tokens_BT = np.random.default_rng(0).integers(0, 300, (5, 17))
     x_BT, y_BT = tokens_BT[:, :-1].copy(), tokens_BT[:, 1:].copy()
     y_BT[1, 4:] = IGNORE  # a pass with fewer targets counts for less
     seen = []

@@ -1,9 +1,9 @@
 """Line 4: two processes learn what one learns, and go on when one of them was killed.
 
 Real `torch.distributed.run` commands over gloo, in fp32. Blocks are computed two at a time
-(`pretrain.micro_batch`), so one process adds up what two would. Without that a batch's sums are
-rounded in another order, and the last bits grow as the weights learn: that difference is told and
-not asked for.
+(`pretrain.micro_batch`), by the model's own forward, which FSDP2 takes: so one process adds up what
+two would. Without that a batch's sums are rounded in another order, and the last bits grow as the
+weights learn: that difference is told and not asked for.
 """
 
 import os
@@ -37,7 +37,7 @@ COMMON: dict[str, Any] = {
     "tokens": STEPS * 4 * 64,
     "micro_batch": 2,
     "checkpoint_every": 10,
-    "compute": {"threads": 1, "dtype": "fp32"},
+    "compute": {"threads": 1, "dtype": "fp32", "fused": False},
 }
 WAYS = ("ddp", "fsdp")
 

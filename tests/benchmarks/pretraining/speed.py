@@ -107,13 +107,16 @@ class _Seen:
     def __init__(self, kernels: Any) -> None:
         self.kernels = kernels
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
+    def __getattr__(self, name: str) -> Any:
         from torch.profiler import record_function
+
+        kernel = getattr(self.kernels, name)
 
         def run(*arguments: Any) -> None:
             with record_function(name):
-                getattr(self.kernels, name)(*arguments)
+                kernel(*arguments)
 
+        run.argtypes = kernel.argtypes  # type: ignore[attr-defined]
         return run
 
 

@@ -54,7 +54,8 @@ def fused_losses(model: "PreTrainedModel", x_BT: Tensor, y_BT: Tensor, ignore: i
     frame = _frame(model, x_BT)
     learn: Any = Pass.apply
     ends, *branches = ([module.weight for module in part] for part in _parts(model))
-    batch = Batch(x_BT, y_BT, ignore, model.get_input_embeddings().padding_idx)
+    embedding: Any = model.get_input_embeddings()
+    batch = Batch(x_BT, y_BT, ignore, embedding.padding_idx)
     layers = list(zip(branches[::2], branches[1::2], strict=True))
     with torch.autocast("cpu", enabled=False):  # types are chosen here, product by product
         total: Tensor = learn(batch, frame, layers, *ends, *chain(*branches))

@@ -22,6 +22,7 @@ from requests.cookies import RequestsCookieJar
 from commonroot import __version__
 from commonroot.config import Section
 from commonroot.errors import FetchError
+from commonroot.memory import release_large_blocks
 from ingest.deadline import Deadlines, Watch
 from ingest.guard import AddressRefused, GuardedAdapter, askable
 from ingest.links import host_key
@@ -138,6 +139,7 @@ class Fetcher:
         self._timeout: Any = urllib3.Timeout(config.deadline_s)
         self._pace = Pace()
         self._deadlines = Deadlines()
+        release_large_blocks()
 
     def _adapter(self, threads: int) -> HTTPAdapter:
         return GuardedAdapter(self.config.connect, threads)

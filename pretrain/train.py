@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from commonroot.errors import DivergedError
-from pretrain.memory import keep_freed_memory
+from commonroot.memory import keep_freed_memory
 from pretrain.model import Compute, autocast
 from pretrain.packing import IGNORE, Int64
 

@@ -114,7 +114,7 @@ def _row_group(file: Any, group: int, columns: list[str], url: str, first: int) 
     """Rows of one group, the file's `first` on; what cannot be read of it is one finding."""
     import pyarrow as pa
 
-    number, end = first, first + file.metadata.row_group(group).num_rows
+    number, end, why = first, first + file.metadata.row_group(group).num_rows, "fewer than promised"
     try:
         for batch in file.iter_batches(ROWS, row_groups=[group], columns=columns):
             for row in batch.to_pylist():
@@ -122,5 +122,7 @@ def _row_group(file: Any, group: int, columns: list[str], url: str, first: int) 
                 own = str(row.get("url") or "") or f"{url}?row={number}"
                 yield Found(own, TEXT, str(row["text"] or "").encode())
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        detail = f"{type(error).__name__}: {end - number} rows are lost"
+        why = type(error).__name__
+    if number < end:
+        detail = f"{why}: {end - number} rows are lost"
         yield Found(f"{url}?after={number}", decision="damaged-file", detail=detail)

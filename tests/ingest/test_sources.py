@@ -86,6 +86,26 @@ def test_a_damaged_group_of_rows_costs_that_group(tmp_path: Path) -> None:
     assert "10 rows are lost" in lost.detail
 
 
+def test_rows_that_a_damaged_page_withholds_without_a_word_are_counted(tmp_path: Path) -> None:
+    texts = [make_text(number, 20) for number in range(30)]
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": texts})
+    pq.write_table(table, path, row_group_size=10, use_dictionary=False, write_page_checksum=True)
+    whole = path.read_bytes()
+    at = pq.read_metadata(path).row_group(1).column(0).data_page_offset
+    silent = 0
+    for bit in range(8 * 24):  # of the page's head
+        data = bytearray(whole)
+        data[at + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(data))
+        found = found_in(FilesConfig(folder=str(tmp_path)))
+        assert {item.body.decode() for item in found if item.body} <= set(texts)
+        told = [item.detail for item in found if item.decision == "damaged-file"]
+        assert bool(told) == (sum(bool(item.body) for item in found) < len(texts))
+        silent += any("fewer than promised" in one for one in told)
+    assert silent
+
+
 ARTICLE = """{{Infobox|name=x}}
 '''Bread''' is a [[staple food|staple]] made of [[flour]].<ref>A book, p. 3</ref>
 [[File:Loaf.jpg|thumb|A loaf]]

@@ -167,15 +167,15 @@ def _what_fits(section: PretrainConfig, rounds: FederateConfig) -> tuple[str, st
     """What an adopted base takes here, and why it is too large ("" if it is not)."""
     from federate.footprint import rounds_need
     from pretrain.adopt import adopt, settings_of
-    from pretrain.capacity import asked, at_once, here, require, say_what_fits
+    from pretrain.capacity import asked, here, require, say_what_fits
 
     config, rank = settings_of(adopt(section.base, section.revision).folder), rounds.lora.rank
-    found, free = here(config, section.compute, section.context, at_once(section), rank)
+    found, free = here(config, section.compute, section.context, section.at_once(), rank)
     size, _, rounds_found = rounds_need(rounds, config, section.context)
     try:
         for what, bytes_ in asked(section, found):
             require(what, bytes_, free, found)
-        require("rounds", size, free, rounds_found, "federate.local.batch")
+        require("rounds", size, free, rounds_found, "a smaller federate.local.batch")
     except ConfigError as error:
         return say_what_fits(found, free), str(error)
     return say_what_fits(found, free), ""

@@ -35,7 +35,7 @@ def check_rounds_fit(section: FederateConfig, base: Path) -> None:
     config = settings_of(base)
     size, free, found = rounds_need(section, config, context_of(base, config))
     what = f"LoRA of rank {section.lora.rank} in rounds" if section.lora.rank else "rounds"
-    require(f"{what} on this base", size, free, found, batch="federate.local.batch")
+    require(f"{what} on this base", size, free, found, batch="a smaller federate.local.batch")
 
 
 def rounds_need(

@@ -28,6 +28,8 @@ MAX_NAMES = 1_000
 MAX_SILENT = 2**20
 """Bytes without an element or a piece of text: the parser holds back a tag or comment until it
 ends."""
+MAX_ROOM = 12 * 2**20
+"""Characters of all addresses together: 250 for each."""
 MAX_TEXT = 8_000
 """Characters of one address as it stands in the file."""
 PIECE = 64 * 1024
@@ -90,7 +92,7 @@ class _Reader:
         self._url = url
         self.events = 0
         """Of the parser, so far."""
-        self._room, self._tags = MAX_BYTES, MAX_TAGS
+        self._room, self._tags = MAX_ROOM, MAX_TAGS
         self._names: set[str | None] = set()
         self._depth = self._entry_depth = 0
         self._entry = self._address = ""

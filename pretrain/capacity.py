@@ -1,12 +1,13 @@
 """What fits into this machine's memory: estimated from a model's config, before weights are read.
 
-Weights stay in fp32 (4 bytes each). Training adds a gradient and AdamW's two moments; LoRA only for
-its factors. Kept for the backward pass, a token and layer take 34 bytes for each unit of width in
-16 bits (Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198), and a token's logits three
-times fp32.
+Weights stay in fp32 (4 bytes each). Training adds a gradient, AdamW's two moments, and as much
+again for copies in 16 bits and gradients of parts of a batch; LoRA only for its factors. Kept for
+the backward pass, a token and layer take 34 bytes for each unit of width in 16 bits (Korthikanti et
+al. 2022, https://arxiv.org/abs/2205.05198), and a token's logits three times fp32.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Needs",
     "asked",
-    "at_once",
     "check_fit",
+    "check_training",
     "free_memory",
     "here",
     "needs",
@@ -56,7 +57,7 @@ class Needs:
     factors: int = 0
     """Parameters of the factors."""
     activations: float = 0.0
-    """Of one batch, kept for the backward pass."""
+    """Of the blocks that are computed at once, kept for the backward pass."""
 
 
 def needs(
@@ -81,9 +82,9 @@ def needs(
     tokens, rows = context * batch, eval_rows(context, int(config.vocab_size))
     return Needs(
         parameters=parameters,
-        training=4 * FP32 * parameters + tokens * (width + logits),
+        training=5 * FP32 * parameters + tokens * (width + logits),
         lora=FP32 * (parameters + 4 * factors) + tokens * (width + logits),
-        moments=3 * FP32 * parameters + tokens * (width + logits),
+        moments=4 * FP32 * parameters + tokens * (width + logits),
         evaluation=FP32 * parameters + rows * context * logits,
         rank=rank,
         factors=factors,
@@ -91,12 +92,20 @@ def needs(
     )
 
 
-def check_fit(config: "PreTrainedConfig", section: "PretrainConfig") -> None:
+def check_fit(config: "PreTrainedConfig", section: "PretrainConfig", processes: int = 1) -> None:
     """Say what fits, and raise ConfigError if what `section` does with its base does not."""
-    found, free = here(config, section.compute, section.context, at_once(section))
+    found, free = here(config, section.compute, section.context, section.at_once(processes))
     say(f"pretrain: {say_what_fits(found, free)}")
     for what, size in asked(section, found):
         require(what, size, free, found)
+
+
+def check_training(
+    config: "PreTrainedConfig", section: "PretrainConfig", processes: int = 1
+) -> None:
+    """Raise ConfigError if a new model of `section` cannot be trained here."""
+    found, free = here(config, section.compute, section.context, section.at_once(processes))
+    require("training this model", found.training, free, replace(found, lora=math.inf))
 
 
 def here(
@@ -108,11 +117,6 @@ def here(
     device = pick_device(compute)
     half = matmul_dtype(compute, device) == torch.bfloat16
     return needs(config, context, batch, rank, half), free_memory(device)
-
-
-def at_once(section: "PretrainConfig") -> int:
-    """Blocks of a pass."""
-    return -(-section.batch // section.passes())
 
 
 def asked(section: "PretrainConfig", found: Needs) -> list[tuple[str, float]]:
@@ -150,16 +154,16 @@ def say_what_fits(found: Needs, free: float) -> str:
 
 
 def require(
-    what: str, size: float, free: float, found: Needs, batch: str = "pretrain.micro_batch"
+    what: str, size: float, free: float, found: Needs, batch: str = "pretrain.micro_batch = 1"
 ) -> None:
     """Raise ConfigError with one line and the way out if `size` bytes do not fit."""
     if size <= free:
         return
-    ways = f"a shorter pretrain.context, a smaller {batch}"
+    ways = f"a shorter pretrain.context, {batch}"
     if found.lora <= free:
         ways = f"adopt it as it is and train federate.lora.rank = {found.rank}, {ways}"
     raise ConfigError(
-        f"{what} takes about {_gb(size)}, {_gb(free)} are free: {ways}, or a smaller base"
+        f"{what} takes about {_gb(size)}, {_gb(free)} are free: {ways}, or a smaller model"
     )
 
 

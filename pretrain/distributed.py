@@ -20,7 +20,7 @@ from pydantic import Field
 
 from commonroot.config import Section
 from commonroot.errors import ConfigError, TrainingError
-from pretrain.model import Compute
+from pretrain.model import Compute, cores
 from pretrain.packing import IGNORE, Int64
 from pretrain.train import Gradients, LossFunction, Step, gradients
 
@@ -116,7 +116,7 @@ def join(compute: Compute) -> Iterator[World]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     elif not compute.threads:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", size))
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
+        torch.set_num_threads(max(1, cores() // here))
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield World(dist.get_rank(), size)

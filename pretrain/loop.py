@@ -114,6 +114,11 @@ def _prepare(
 
     if section.batch < world.size:
         raise ConfigError(f"pretrain.batch must be at least {world.size}, one block a process")
+    if section.micro_batch and section.batch % world.size:
+        raise ConfigError(
+            f"pretrain.batch must be a multiple of the {world.size} processes where "
+            "pretrain.micro_batch is set"
+        )
     how = section.distributed.how
     parted = spread(model, how, world)
     compute = section.compute

@@ -1,5 +1,6 @@
 """The model: a stock tied Qwen3 or Llama from config, and where it runs."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = [
     "ModelShape",
     "autocast",
     "build_model",
+    "cores",
     "count",
     "in_order",
     "load_model",
@@ -59,7 +61,7 @@ class Compute(Section):
     dtype: str = Field("auto", pattern="^(auto|bf16|fp32)$")
     """Autocast type; auto takes bf16 only where the hardware multiplies it (weights stay fp32)."""
     threads: int = Field(0, ge=0)
-    """torch threads; 0: one a core."""
+    """torch threads; 0: one for each core that this process may use."""
     fused: bool = True
     """Learn by this project's own training pass where it can (pretrain.fused: CPUs, Qwen3 and Llama
     models); false: by the model's own forward, as FSDP2 does."""
@@ -161,13 +163,25 @@ def pick_device(compute: Compute) -> "torch.device":
     """The device of `compute`, with torch's thread count set as asked."""
     import torch
 
-    if compute.threads:
-        torch.set_num_threads(compute.threads)
+    threads = compute.threads or min(torch.get_num_threads(), cores())
+    if threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
     if compute.device != "auto":
         return torch.device(compute.device)
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def cores() -> int:
+    """Cores that this process may use: those it may run on, and no more than its container's
+    share of their time."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        return max(1, min(mine, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or "max"
+        return mine
 
 
 def autocast(compute: Compute, device: "torch.device") -> "torch.autocast":

@@ -15,6 +15,7 @@ from commonroot.artifact import (
     write_atomic,
 )
 from commonroot.config import Section
+from commonroot.errors import ConfigError
 from commonroot.progress import MetricsLog, bar
 from commonroot.tracker import KINDS, tracking
 from pretrain.adopt import Adopted, adopt, continued, load, settings_of
@@ -112,10 +113,15 @@ class PretrainConfig(Section):
     safety: Safety = Safety()
     """What happens when the loss jumps."""
 
+    def at_once(self, processes: int = 1) -> int:
+        """Blocks that each of so many processes computes at once."""
+        mine = -(-self.batch // processes)
+        return min(self.micro_batch or mine, mine)
+
     def passes(self, processes: int = 1) -> int:
         """In how many parts each of so many processes computes its blocks of a step."""
         mine = -(-self.batch // processes)
-        return -(-mine // (self.micro_batch or mine))
+        return -(-mine // self.at_once(processes))
 
 
 def run(section: PretrainConfig, run_dir: Path) -> Artifact:
@@ -157,7 +163,7 @@ def _make(
     world: World,
 ) -> dict[str, Any]:
     from pretrain.blend import blend, epochs_of, warn_of_repeats
-    from pretrain.capacity import check_fit
+    from pretrain.capacity import check_fit, check_training
     from pretrain.evaluate import bits_per_byte, eval_set
     from pretrain.exam import by_corpus, examine, samples
     from pretrain.model import count, pick_device, save_model
@@ -170,12 +176,18 @@ def _make(
     device = pick_device(section.compute)
     if adopted:
         section = continued(section)
-        check_fit(settings_of(adopted.folder), section)
+        check_fit(settings_of(adopted.folder), section, world.size)
         model, tokenizer = load(adopted, section.context, device)
     else:
         size = effective_bytes((portion.share, portion.bytes) for portion in portions)
+        if section.budget and world.size > 1:
+            raise ConfigError(
+                "pretrain.budget measures one process: give pretrain.tokens and the model's size "
+                "where several train"
+            )
         section = settle(section, size, work)
         model, tokenizer = _fresh(section, portions)
+        check_training(model.config, section, world.size)
         model = model.to(device)  # type: ignore[arg-type]
     trains = not adopted or section.continue_training
     picks = steps_of(section) * section.batch if trains else 0
@@ -197,7 +209,7 @@ def _make(
     if section.moment_batches:
         save_moments(
             model, data, section.batch, section.moment_batches, section.compute, work.path,
-            section.passes(),
+            -(-section.batch // section.at_once(world.size)),
         )
     said = samples(model, tokenizer, section.prompts, work.path)
     metrics = {
@@ -250,6 +262,7 @@ def _train(
     job = {"section": alone, "model": model.config.to_dict(), "folder": str(folder)}
     world.tell(json.dumps(job, default=str))
     peak = peak_flops(section.compute) / flops_per_token(model.config, section.context)
+    peak *= world.size
     run, settings = work.path.parent, section.model_dump(mode="json")
     with (
         bar(steps_of(section), "pretrain", "steps") as shown,

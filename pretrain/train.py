@@ -145,7 +145,7 @@ def gradients(
     passes: int = 1,
     over: float | None = None,
 ) -> Step:
-    """Leave the gradient of the mean loss in the parameters, clipped to L2 norm `clip`.
+    """Leave the gradient of the mean loss in the parameters, clipped to an L2 norm of about `clip`.
 
     Rows k, k + `passes`, … are computed at once and the gradients of all k add up, so that less
     stands in memory. `losses`: by `pick_losses` if not given. `over`: what their sum is divided by,

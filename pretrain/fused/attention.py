@@ -1,4 +1,4 @@
-"""Causal attention with its norm and its residual, forward and backward."""
+"""Causal attention between its norm and its residual, forward and backward."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

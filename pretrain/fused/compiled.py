@@ -41,9 +41,21 @@ def kernels() -> ctypes.CDLL | None:
         if not library.exists():
             home.mkdir(parents=True, exist_ok=True)
             _compile(library, flags)
-        return ctypes.CDLL(str(library))
+        loaded = ctypes.CDLL(str(library))
+        return loaded if _shares_threads(loaded) else None
     except (OSError, RuntimeError, ValueError, subprocess.SubprocessError):
         return None
+
+
+def _shares_threads(library: ctypes.CDLL) -> bool:
+    """Whether it is linked with torch's own OpenMP, and one that can put threads to rest."""
+    if not hasattr(library, "omp_pause_resource_all"):
+        return False
+    threads = torch.get_num_threads()
+    library.omp_set_num_threads(threads + 1)
+    shared = torch.get_num_threads() == threads + 1
+    library.omp_set_num_threads(threads)
+    return shared
 
 
 def call(kernel: "ctypes._NamedFuncPointer", *arguments: Argument) -> None:

@@ -50,7 +50,11 @@ class Batch:
 
 
 class Pass(Function):
-    """Summed cross-entropy of a batch; after the layers come embedding, norm, head, and theirs."""
+    """Summed cross-entropy of a batch.
+
+    After `layers` come the weights of embedding, last norm and head, and once more those of all
+    layers in their order: autograd sees arguments only.
+    """
 
     @staticmethod
     def forward(
@@ -77,8 +81,8 @@ class Pass(Function):
             part, kept = way
             return _back(dtotal, part, kept, len(embed_VE), ctx.ready, frame)
 
-        ways = at_once(back, ctx.back, frame.kernels)
-        dembeds, *parts = zip(*ways, strict=True)
+        dembeds, *parts = zip(*at_once(back, ctx.back, frame.kernels), strict=True)
+        ctx.ready = None  # room for gradients in fp32, for which parts make way one by one
         dhead = loss.collect(dtotal, parts.pop(0), head, frame)
         dlayers = []
         for a, m in ctx.layers:

@@ -1,4 +1,4 @@
-"""Norm, head and cross-entropy in one, forward and backward."""
+"""Head and cross-entropy in one, forward and backward."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,8 @@ __all__ = ["collect", "loss", "prepare"]
 
 ROWS = 512
 """Tokens whose logits exist at a time."""
+FEW = 4
+"""Gradients of the head that wait for each other in the products' type; more are added up."""
 
 
 def prepare(weights: Weights, frame: Frame) -> Tensor:
@@ -22,17 +24,22 @@ def prepare(weights: Weights, frame: Frame) -> Tensor:
 def loss(
     hat_NE: Tensor, into: Tensor, y_N: Tensor, ignore: int, frame: Frame
 ) -> tuple[Tensor, Tensor, Parts]:
-    """Summed cross-entropy of softmax(W n) of the normed rows n; gradients of these, and of W from
-    some rows each."""
+    """Summed cross-entropy of softmax(W n) of the normed rows n; gradients of these, and of W, from
+    some rows each or in fp32."""
     total = into.new_zeros((), dtype=torch.float32)
     dhat_NE = torch.empty_like(hat_NE)
-    dinto = []
+    dinto: list[Tensor] = []
+    sums = len(y_N) > FEW * ROWS
     for start in range(0, len(y_N), ROWS):
         rows = slice(start, start + ROWS)
         nats_R, dlogits_RV = _surprise(hat_NE[rows] @ into.t(), y_N[rows], ignore, frame)
         total += nats_R.sum()
         torch.mm(dlogits_RV, into, out=dhat_NE[rows])
-        dinto.append(dlogits_RV.t() @ hat_NE[rows])
+        dpart = dlogits_RV.t() @ hat_NE[rows]
+        if sums and dinto:
+            dinto[0] += dpart
+        else:
+            dinto.append(dpart.float() if sums else dpart)
     return total, dhat_NE, tuple(dinto)
 
 

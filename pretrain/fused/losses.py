@@ -41,7 +41,9 @@ def can_fuse(model: "PreTrainedModel") -> bool:
         for module in modules
         if not isinstance(module, torch.nn.Embedding) and "Norm" not in type(module).__name__
     ) and all(
-        type(module.weight) is torch.nn.Parameter and module.weight.device.type == "cpu"
+        type(module.weight) is torch.nn.Parameter
+        and module.weight.device.type == "cpu"
+        and module.weight.dtype == torch.float32
         for module in modules
     )
 

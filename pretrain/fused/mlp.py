@@ -1,4 +1,4 @@
-"""The gated MLP with its norm and its residual, forward and backward."""
+"""The gated MLP between its norm and its residual, forward and backward."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,7 @@
 /* What stands between the matrix products of a training step in bf16, each in one pass over rows.
 
    pretrain/fused calls these where a C compiler was found, and does the same in several passes of
-   torch where not. Products' type is bf16, sums are fp32. A row belongs to one thread and no sum
+   torch where not. Products' type is bf16, sums are fp32. A row (of `unfold` a strip of columns) belongs to one thread and no sum
    crosses threads, so their number changes no bit. Shape suffixes: see __init__.py. */
 
 #include "numbers.h"

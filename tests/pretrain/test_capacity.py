@@ -71,7 +71,7 @@ def test_every_family_has_an_estimate_that_grows_with_what_is_asked(
 
 
 def test_where_not_even_lora_fits_no_lora_is_advised() -> None:
-    with pytest.raises(ConfigError, match="or a smaller base") as error:
+    with pytest.raises(ConfigError, match="or a smaller model") as error:
         require("training", 9.0 * GB, 1.0 * GB, Needs(10**9, 9e9, 8e9, 7e9, 6e9, 8))
     assert "lora" not in str(error.value)
 

@@ -48,7 +48,7 @@ def test_the_number_of_threads_changes_no_bit() -> None:
     model, (x_BT, y_BT) = make("qwen3"), batch()
     before, found = torch.get_num_threads(), []
     try:
-        for threads in (1, 2, 2):
+        for threads in (1, 2, 2, 3, 4):
             torch.set_num_threads(threads)
             found.append(learnt(model, fused, x_BT, y_BT, bf16=True))
     finally:

@@ -87,6 +87,7 @@ def trafilatura_text(source: str | bytes, url: str = "") -> str:
     if tree is None:
         return ""
     _unwrap_layout_tables(tree)
+    _unwrap_paragraphs(tree)
     found = trafilatura.extract(
         tree, url=url or None, fast=True, include_comments=False, include_tables=True,
         include_formatting=False,
@@ -114,6 +115,16 @@ def _unwrap_layout_tables(tree: Any) -> None:
         if next(table.iter(*BLOCKS), None) is not None:
             for cell in table.iter("table", "tbody", "tr", "td", "th"):
                 cell.tag = "div"
+
+
+def _unwrap_paragraphs(tree: Any) -> None:
+    """Make divisions of paragraphs that hold others, as only broken markup has them.
+
+    The extractor would join these one by one to a text that it writes anew each time.
+    """
+    for paragraph in list(tree.iter("p")):
+        if next(paragraph.iterdescendants("p"), None) is not None:
+            paragraph.tag = "div"
 
 
 def tidy(text: str) -> str:

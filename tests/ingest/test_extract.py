@@ -160,6 +160,11 @@ def test_metric_of_the_article_benchmark() -> None:
     assert same["low"] == same["high"] == 0
 
 
+def test_paragraphs_within_a_broken_one_stay_apart() -> None:
+    page = f"<html><body><article><p>{TEXT[0]}<ver,>{''.join(f'<p>{t}</p>' for t in TEXT[1:])}"
+    assert set(TEXT[1:]) <= set(trafilatura_text(page).splitlines())
+
+
 @pytest.mark.parametrize("number", range(2 * len(KINDS)))
 def test_hostile_pages_do_no_harm(number: int) -> None:
     kind, data = hostile(number)

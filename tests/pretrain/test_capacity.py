@@ -17,7 +17,15 @@ from federate.lora.adapter import LoraConfig
 from federate.plan import FederateConfig
 from federate.shards import stage as shards
 from pretrain import stage
-from pretrain.capacity import Needs, free_memory, needs, require, say_what_fits
+from pretrain.capacity import (
+    Needs,
+    check_training,
+    free_memory,
+    needs,
+    require,
+    say_what_fits,
+)
+from pretrain.model import build_model
 from tests.conftest import build_corpus, make_text, tiny_pretrain
 
 GB = 10**9
@@ -104,6 +112,19 @@ def test_the_plan_says_what_fits_and_refuses_without_measuring(
     line, refusal = estimate._what_fits(section, FederateConfig())
     assert "LoRA of rank 8" in line
     assert "a shorter pretrain.context" in refusal
+
+
+def test_a_new_model_that_is_too_large_is_refused_and_passes_make_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    section = tiny_pretrain(batch=512)
+    config = build_model(section.model, section.context, 0, 0).config
+    room = needs(config, section.context, 8).training
+    monkeypatch.setattr("pretrain.capacity.free_memory", lambda _: room)
+    with pytest.raises(ConfigError, match=r"pretrain\.micro_batch = 1") as error:
+        check_training(config, section)
+    assert "\n" not in str(error.value)
+    check_training(config, tiny_pretrain(batch=512, micro_batch=8))
 
 
 def rounds(**changes: object) -> float:

@@ -12,7 +12,9 @@ from commonroot.artifact import load_artifact
 from commonroot.errors import ArtifactError, ConfigError, TrainingError
 from commonroot.progress import MetricsLog
 from pretrain import stage
+from pretrain.distributed import World
 from pretrain.evaluate import bits_per_byte, eval_set, sample
+from pretrain.loop import fit
 from pretrain.model import (
     Compute,
     ModelShape,
@@ -228,3 +230,10 @@ def test_blocks_are_divided_among_processes_and_passes() -> None:
     section = tiny_pretrain(batch=10, micro_batch=4)
     assert [section.passes(processes) for processes in (1, 2, 4)] == [3, 2, 1]
     assert tiny_pretrain(batch=10).passes() == tiny_pretrain(batch=10, micro_batch=64).passes() == 1
+
+
+def test_blocks_that_do_not_go_into_even_passes_are_refused(tmp_path: Path) -> None:
+    section = tiny_pretrain(batch=3, micro_batch=1)
+    model = build_model(section.model, section.context, 0, 0)
+    with pytest.raises(ConfigError, match="a multiple of the 2 processes"):
+        fit(section, model, None, tmp_path, None, World(0, 2))

@@ -25,20 +25,25 @@ def choose(
 
     `advise` gives the main text as another extractor sees it, of some markup or, with None, of the
     page as it came. It is asked `always`, or only about pages in doubt and what is left of them
-    without sure clutter; where doubt is left, its text is taken as it is.
+    without sure clutter; where doubt is left, its text is taken as it is. It is not asked about
+    pages with more elements than characters of text, which cost it seconds and hold none.
     """
     if not page.texts:
         return ""
     trees = trees or shipped()
     known = features(page)
+    asked = sum(map(len, page.texts)) > len(page.tag)
+    always = always and asked
     advice = advise(None) if always else ""
     if always:
         likely = trees.advised(np.vstack([known, votes(page.texts, advice)]))
     else:
         likely = trees.alone(known)
     limit = trees.advised_limit if always else trees.alone_limit
-    if doubt(page.texts, likely) > limit and (other := advice or advise(hopeful(page, likely))):
-        return other
+    if asked and doubt(page.texts, likely) > limit:
+        other = advice if always else advise(hopeful(page, likely))
+        if other:
+            return other
     return "\n".join(
         text for text, p in zip(page.texts, likely, strict=True) if p > THRESHOLD
     )

@@ -73,6 +73,9 @@ def test_advice_is_asked_for_only_when_needed() -> None:
     assert asked == [None]
     choose(segment(b"<p>A line.</p><p>Another one, no longer.</p>"), advise, always=False)
     assert asked[1:] == [b"<html><body><p>A line.</p><p>Another one, no longer.</p></body></html>"]
+    for always in (False, True):
+        assert choose(segment(b"<hr>" * 500 + b"<p>A line.</p>"), advise, always) != "\n".join(TEXT)
+    assert len(asked) == 2
 
 
 def test_advice_is_asked_about_the_page_without_sure_clutter() -> None:

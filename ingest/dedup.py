@@ -15,7 +15,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from ingest.words import Ints, Plain, plain_words
+from ingest.word_cuts import Ints
+from ingest.words import Plain, plain_words
 
 __all__ = [
     "Hashes",

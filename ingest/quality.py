@@ -14,18 +14,8 @@ from pydantic import Field
 
 from commonroot.config import Section
 from ingest.repetition import grams, repeated, repeated_characters, top_characters
-from ingest.words import (
-    LETTER,
-    PUNCT,
-    STOP,
-    SYMBOL,
-    Bools,
-    Ints,
-    Layout,
-    Spans,
-    layout,
-    word_hash,
-)
+from ingest.word_cuts import LETTER, PUNCT, STOP, SYMBOL, Bools, Ints, Spans
+from ingest.words import Layout, layout, word_hash
 
 __all__ = ["QualityConfig", "judged", "quality_reason"]
 

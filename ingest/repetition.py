@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ingest.words import Bools, Hashes, Ints
+from ingest.word_cuts import Bools, Ints
+from ingest.words import Hashes
 
 __all__ = ["Grams", "grams", "repeated", "repeated_characters", "top_characters"]
 

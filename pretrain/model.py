@@ -173,12 +173,16 @@ def pick_device(compute: Compute) -> "torch.device":
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of CPU time that a container may take, and in how many."""
+
+
 def cores() -> int:
     """Cores that this process may use: those it may run on, and no more than its container's
     share of their time."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        quota, period = QUOTA.read_text("ascii").split()
         return max(1, min(mine, round(int(quota) / int(period))))
     except (OSError, ValueError):  # no such file, or "max"
         return mine

@@ -110,7 +110,7 @@ def unfold(
     parts: list[Tensor], norm_E: Tensor, matrices: Weights, frame: Frame
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Gradients of the norm's weight and of each matrix, from parts of that of `fold`."""
-    if not frame.kernels or parts[0].dtype != frame.dtype:
+    if not frame.kernels or any(part.dtype != frame.dtype for part in parts):
         dfolded, sizes = add_up(parts), [len(matrix) for matrix in matrices]
         return (dfolded * _stack(matrices)).sum(0), (dfolded * norm_E).split(sizes)
     dnorm_E, dmatrices, first = torch.zeros_like(norm_E), [], 0

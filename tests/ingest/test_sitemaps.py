@@ -91,6 +91,16 @@ def test_what_swells_in_a_parser_is_read_so_far(
     assert listed(body, HERE).pages == []
 
 
+@pytest.mark.parametrize("form", [b"<url><loc>%s</loc></url>", b"%s\n"], ids=["xml", "lines"])
+def test_long_addresses_are_read_as_far_as_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, form: bytes
+) -> None:
+    monkeypatch.setattr("ingest.sitemaps.MAX_ROOM", 10_000)
+    addresses = [b"http://x.example/%03d" % number + b"a" * 980 for number in range(100)]
+    body = (b"<urlset>" if form.startswith(b"<") else b"") + b"".join(form % a for a in addresses)
+    assert len(listed(body, HERE).pages) == 10
+
+
 def test_hostile_listings_are_read_without_a_crash() -> None:
     draw = random.Random(5)
     words = (

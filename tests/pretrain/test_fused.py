@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pretrain.fused import loss
 from pretrain.fused.heads import QUERIES
 from pretrain.fused.losses import can_fuse, fused_losses
 from pretrain.model import ModelShape, build_model
@@ -82,6 +83,22 @@ def test_evaluation_and_models_with_parts_of_others_go_the_stock_way() -> None:
     mlp = model.model.layers[0].mlp
     mlp.up_proj = torch.nn.Sequential(mlp.up_proj)  # as peft wraps it
     assert not can_fuse(model)
+
+
+def test_weights_in_other_types_go_the_stock_way() -> None:
+    assert not can_fuse(make("qwen3").bfloat16())
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_gradients_of_the_head_that_are_added_up_early_are_the_same(
+    bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, (x_BT, y_BT) = make("qwen3"), batch()
+    usual, gradient = learnt(model, fused, x_BT, y_BT, bf16=bf16)
+    monkeypatch.setattr(loss, "ROWS", TOKENS // loss.FEW)  # too many for two blocks, not for one
+    early, other = learnt(model, fused, x_BT, y_BT, bf16=bf16)
+    torch.testing.assert_close(early, usual, rtol=1e-5, atol=0)
+    assert (other - gradient).norm() < (1e-2 if bf16 else 1e-5) * gradient.norm()
 
 
 def test_a_target_without_any_chance_is_no_infinite_loss() -> None:

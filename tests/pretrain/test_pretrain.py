@@ -11,6 +11,7 @@ import torch
 from commonroot.artifact import load_artifact
 from commonroot.errors import ArtifactError, ConfigError, TrainingError
 from commonroot.progress import MetricsLog
+from pretrain import model as model_module
 from pretrain import stage
 from pretrain.distributed import World
 from pretrain.evaluate import bits_per_byte, eval_set, sample
@@ -19,6 +20,7 @@ from pretrain.model import (
     Compute,
     ModelShape,
     build_model,
+    cores,
     in_order,
     load_model,
     load_tokenizer,
@@ -230,6 +232,24 @@ def test_blocks_are_divided_among_processes_and_passes() -> None:
     section = tiny_pretrain(batch=10, micro_batch=4)
     assert [section.passes(processes) for processes in (1, 2, 4)] == [3, 2, 1]
     assert tiny_pretrain(batch=10).passes() == tiny_pretrain(batch=10, micro_batch=64).passes() == 1
+
+
+@pytest.mark.parametrize(("quota", "wanted"), [("100000 100000", 1), ("max 100000", 9), ("", 9)])
+def test_threads_are_those_of_a_container(
+    quota: str, wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(9))
+    monkeypatch.setattr(model_module, "QUOTA", tmp_path / "cpu.max")
+    if quota:
+        (tmp_path / "cpu.max").write_text(quota)
+    assert cores() == wanted
+
+
+def test_the_dial_refuses_several_processes(tmp_path: Path) -> None:
+    build_corpus(tmp_path, range(20))
+    section = tiny_pretrain(budget="2s", model=ModelShape())
+    with pytest.raises(ConfigError, match=r"pretrain\.budget measures one process"):
+        stage._lead(section, tmp_path, World(0, 2))
 
 
 def test_blocks_that_do_not_go_into_even_passes_are_refused(tmp_path: Path) -> None:

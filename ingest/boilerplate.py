@@ -4,6 +4,7 @@ Extraction sees one page and cannot know; a crawl can. Lines are counted by thei
 page and over different texts only, so that copies of a page do not make its lines boilerplate.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -29,16 +30,16 @@ class BoilerplateConfig(Section):
 
 
 def boilerplate_lines(
-    pages: Iterable[tuple[str, str, Hashes]], config: BoilerplateConfig
+    pages: Iterable[tuple[str, Hashes]], config: BoilerplateConfig
 ) -> dict[str, Hashes]:
     """Hashes of the lines to take out for each host that has some, sorted.
 
-    `pages` are (host, key of the text, hashes of its lines); equal keys count once. Takes 8 bytes a
-    line and 100 a page.
+    `pages` are (host, distinct hashes of a text's lines); texts of the same lines count once. Takes
+    8 bytes a line and 100 a page.
     """
-    seen: dict[str, dict[str, Hashes]] = defaultdict(dict)
-    for host, key, lines in pages:
-        seen[host].setdefault(key, lines)
+    seen: dict[str, dict[bytes, Hashes]] = defaultdict(dict)
+    for host, lines in pages:
+        seen[host].setdefault(hashlib.sha256(lines.tobytes()).digest(), lines)
     found = {}
     for host, texts in seen.items():
         least = max(config.pages, config.share * len(texts))

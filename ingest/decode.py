@@ -1,10 +1,11 @@
 """Bytes of a page -> text. Servers are often wrong about the character set; bytes rarely are."""
 
 import codecs
+import contextlib
 import re
 from functools import lru_cache
 
-__all__ = ["decode", "utf8"]
+__all__ = ["decode"]
 
 BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -25,32 +26,15 @@ def decode(body: bytes, content_type: str = "") -> str:
         if body.startswith(bom):
             return body[len(bom):].decode(name, "replace")
     declared = _declared(content_type) or _known(_in_the_page(body[:2048]))
-    if (text := _as_utf8(body, declared)) is not None:
-        return text
+    if not (declared or "").startswith("utf-16"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return body.decode("utf-8")
     if declared in LATIN or declared in (None, "utf-8"):
         declared = "cp1252"  # what browsers read for all of these (WHATWG Encoding)
     try:
         return body.decode(declared or "cp1252", "replace")
     except UnicodeError:  # codecs such as punycode replace nothing
         return body.decode("cp1252", "replace")
-
-
-def utf8(body: bytes, content_type: str = "") -> bytes:
-    """`decode` as UTF-8, which most pages are already."""
-    if not body.startswith(tuple(bom for bom, _ in BOMS)):
-        declared = _declared(content_type) or _known(_in_the_page(body[:2048]))
-        if _as_utf8(body, declared) is not None:
-            return body
-    return decode(body, content_type).encode("utf-8", "replace")
-
-
-def _as_utf8(body: bytes, declared: str | None) -> str | None:
-    if (declared or "").startswith("utf-16"):
-        return None
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
 
 
 def _declared(content_type: str) -> str | None:

@@ -21,7 +21,6 @@ from ingest.words import Plain, plain_words
 __all__ = [
     "Hashes",
     "Signature",
-    "exact_key",
     "fingerprint",
     "near_duplicate_groups",
     "shingle_hashes",
@@ -39,18 +38,14 @@ PAIRS_AT_ONCE = 10_000
 MIXERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
-def exact_key(text: str) -> str:
-    """sha256 of the text without case, punctuation and spacing: equal keys, equal words."""
-    return hashlib.sha256(plain_words(text).joined()).hexdigest()
-
-
 def signature(text: str) -> Signature:
     """MinHash signature, shape (112,): minimum of 112 hash functions over the shingles."""
     return _minima(_shingles(plain_words(text), SHINGLE))
 
 
 def fingerprint(text: str) -> tuple[str, Signature]:
-    """Both of these, for the price of reading the text once."""
+    """(sha256 of the text without case, punctuation and spacing, its signature): equal keys, equal
+    words. Both for the price of reading the text once."""
     words = plain_words(text)
     return hashlib.sha256(words.joined()).hexdigest(), _minima(_shingles(words, SHINGLE))
 

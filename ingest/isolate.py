@@ -106,7 +106,9 @@ class _Child(Generic[J, R]):
         self._start()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        # Imports cost as much as a hundred pages: a server does them once for all that it forks.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([self._work.__module__])
         self.pipe, theirs = context.Pipe()
         self._at = context.RawValue(ctypes.c_long, 0)  # place in the batch of the job at work
         self._process = context.Process(

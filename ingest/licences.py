@@ -102,12 +102,12 @@ def stated_in(
     """All that a page, its tree (lxml, None if it has none) and its headers state, without doubles,
     the firmest first."""
     found = [Stated("Link header", link) for link in _in_headers(headers)]
-    lower = page.lower()
+    lower = page.encode("utf-8", "replace").lower().decode()  # ASCII alone: places stay, and fast
     if any(sign in lower for sign in SIGNS):
         found += [one for tag in _tags(tree, CC_HOST in lower) for one in _in_tag(tag)]
         source = page[:LONGEST]
         found += [Stated("SPDX tag", tag[1]) for tag in TAG.finditer(source)]
-        found += [Stated("text", name) for name in _in_sentences(source)]
+        found += [Stated("text", name) for name in _in_sentences(source, lower[:LONGEST])]
     known = [one for one in found if one.where not in ("meta", "text") or spdx_of(one.value)]
     return sorted(dict.fromkeys(known), key=lambda one: ORDER.index(one.where))
 
@@ -193,12 +193,8 @@ def _tags(tree: Any, creative_commons: bool) -> Iterator[Any]:
             yield tag
 
 
-def _in_sentences(source: str) -> Iterator[str]:
+def _in_sentences(source: str, lower: str) -> Iterator[str]:
     """Looked for around the word that stands in all of them, and only where a name follows it."""
-    lower = source.lower()
-    if len(lower) != len(source):  # a few letters become two, and places would not agree
-        yield from (match["name"].strip() for match in SENTENCE.finditer(source))
-        return
     at, read = lower.find("under"), 0
     while at >= 0:
         if any(name in lower[at : at + AFTER] for name in NAMES):

@@ -38,7 +38,7 @@ class Passes:
         self._web, self._journal, self._rules = web, journal, rules
         self._found: dict[int, Finding] = {}
         self._done: dict[str, set[int]] = {READ: set(), JUDGED: set()}
-        self._lines: dict[int, tuple[str, Hashes]] = {}  # with the key of the text they are from
+        self._lines: dict[int, Hashes] = {}
         self._signatures: dict[int, Signature] = {}
         for place, record in journal.records():
             self._take(record.pop("step"), Finding(**record), place)
@@ -48,7 +48,7 @@ class Passes:
         unread: list[Finding] = []
         self._pass(READ, self._web.metrics["kept"], spread(self._jobs(unread)))
         good = list(self._lines)
-        lines = ((_host(self._found[at].url), *self._lines.pop(at)) for at in good)
+        lines = ((_host(self._found[at].url), self._lines.pop(at)) for at in good)
         hosts = boilerplate_lines(lines, self._rules.boilerplate)
         self._pass(JUDGED, len(good), spread(self._drafts(good, hosts)))
         return sorted([*self._found.values(), *unread], key=lambda finding: finding.url)
@@ -75,7 +75,7 @@ class Passes:
         arrays, finding.arrays = finding.arrays, {}
         if "lines" in arrays:
             lines = np.frombuffer(bytes.fromhex(arrays["lines"]), np.uint64)
-            self._lines[finding.offset] = finding.key, lines
+            self._lines[finding.offset] = lines
         if "signature" in arrays:
             signature = np.frombuffer(bytes.fromhex(arrays["signature"]), np.uint32)
             self._signatures[finding.offset] = signature

@@ -14,13 +14,12 @@ from pydantic import Field
 
 from commonroot.config import Section
 from ingest.repetition import grams, repeated, repeated_characters, top_characters
-from ingest.word_cuts import LETTER, PUNCT, STOP, SYMBOL, Bools, Ints, Spans
+from ingest.word_cuts import BULLET, LETTER, PUNCT, STOP, SYMBOL, Bools, Ints, Spans
 from ingest.words import Layout, layout, word_hash
 
 __all__ = ["QualityConfig", "judged", "quality_reason"]
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-BULLETS = tuple(map(ord, "•-"))
 MARKS = tuple(map(ord, ".?!\"'"))
 CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
 PAGE_WORKS = (
@@ -206,7 +205,7 @@ def _shape(page: _Page, config: QualityConfig) -> str | None:
     if text.count("#") > most or text.count("...") + text.count("…") > most:
         return "symbols"
     every = text.count("\n") + 1
-    bullets = np.isin(page.layout.codes_C[lines.start], BULLETS)
+    bullets = (page.layout.flags_C[lines.start] & BULLET) != 0
     if bullets.sum() > config.max_bullet_lines * every:
         return "bullets"
     if _ellipses(page.layout).sum() > config.max_ellipsis_lines * every:
@@ -227,7 +226,7 @@ def _stop_words(page: _Page, language: str, config: QualityConfig) -> str | None
     if language != "en" or not config.min_stop_words:
         return None
     wanted = np.array([word_hash(word) for word in STOP_WORDS], np.uint64)
-    found = np.isin(wanted, page.layout.hashes(page.layout.words)).sum()
+    found = (page.layout.hashes(page.layout.words)[:, None] == wanted).any(axis=0).sum()
     return "stop-words" if found < config.min_stop_words else None
 
 

@@ -8,11 +8,13 @@ characters, or single marks), _W words.
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "BULLET",
     "LETTER",
     "PLAIN",
     "PUNCT",
@@ -33,15 +35,16 @@ Bools = npt.NDArray[np.bool_]
 Flags = npt.NDArray[np.uint16]
 Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
 
-SPACE, LETTER, LOWER, UPPER, DIGIT, SYMBOL, EDGE, TAIL, PLAIN, STOP, PUNCT = (
-    1 << bit for bit in range(11)
-)
+(
+    SPACE, LETTER, LOWER, UPPER, DIGIT, SYMBOL, EDGE, TAIL, PLAIN, STOP, PUNCT, HYPHEN, SIGN, SUM,
+    QUOTE, BULLET,
+) = (1 << bit for bit in range(16))
 CLITICS = ("s", "S", "ll", "re", "ve", "d", "m")
-APOSTROPHE, DASH, LONG_DASH, RIGHT_QUOTE = ord("'"), 0x2013, 0x2014, 0x2019
 INSIDE = frozenset("-./@\\¶\u2010\u2011")
 """Punctuation that may stand at the edge of a word and belong to it."""
 FRONT_ONLY = frozenset("=+§")
-SIGNS, SUMS = (np.array([ord(char) for char in chars]) for chars in (":<>=/", "+-*^"))
+BETWEEN = {HYPHEN: "-~\u2013\u2014", SIGN: ":<>=/", SUM: "+-*^", QUOTE: "'\u2019"}
+"""Marks that may part what stands on both sides of them."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ def flag_table() -> Flags:
         (PLAIN, regex.findall(r"[\p{L}\p{M}\p{N}]", alphabet)),
         (EDGE, edge),
         (TAIL, edge - FRONT_ONLY),
+        (BULLET, "•-"),
+        *BETWEEN.items(),
     ):
         table[[ord(char) for char in chars]] |= flag
     table[0x20000:] |= PLAIN
@@ -126,22 +131,23 @@ def _boundaries(
     gap_A = np.append(True, start_A[1:] > end_A[:-1])
     gap_behind_A = np.append(gap_A[1:], True)
     last_A = flags_C[end_A - 1]
-    before_A = np.where(gap_A, 0, np.roll(last_A, 1))
-    behind_A = np.where(gap_behind_A, 0, np.roll(flag_A, -1))
+    before_A = _before(last_A) * ~gap_A
+    behind_A = _before(flag_A[::-1])[::-1] * ~gap_behind_A
 
     dot_A = code_A == ord(".")
-    dots_A = dot_A & ((np.roll(dot_A, 1) & ~gap_A) | (np.roll(dot_A, -1) & ~gap_behind_A))
+    follows_A = _before(dot_A) & ~gap_A
+    dots_A = dot_A & (follows_A | (_before(dot_A[::-1])[::-1] & ~gap_behind_A))
     front_A = _run(((flag_A & EDGE) != 0) | dots_A, gap_A)
     letter_before = _single_letter(start_A, end_A, flag_A, gap_A)
     full_stop_A = dot_A & (before_A & (LOWER | UPPER | DIGIT | TAIL | EDGE) != 0) & ~letter_before
     tail_A = ((flag_A & TAIL) != 0) | dots_A | full_stop_A
     back_A = _run(tail_A[::-1], gap_behind_A[::-1])[::-1]
-    split_A = mark_A & (front_A | back_A | dots_A | _infix(code_A, before_A, behind_A))
+    split_A = mark_A & (front_A | back_A | dots_A | _infix(code_A, flag_A, before_A, behind_A))
 
     begins_A = gap_A | split_A
     begins_A[1:] |= split_A[:-1]
-    begins_A &= ~(dots_A & np.roll(dots_A, 1) & ~gap_A)
-    return _clitics(codes_C, code_A, start_A, end_A, gap_A, gap_behind_A, begins_A)
+    begins_A &= ~(dots_A & follows_A)
+    return _clitics(codes_C, flag_A, start_A, end_A, gap_A, gap_behind_A, begins_A)
 
 
 def _run(member_A: Bools, first_A: Bools) -> Bools:
@@ -155,31 +161,38 @@ def _run(member_A: Bools, first_A: Bools) -> Bools:
 def _single_letter(start_A: Ints, end_A: Ints, flag_A: Flags, gap_A: Bools) -> Bools:
     """Atoms right behind a single letter, as the stops in `e.g.` are."""
     single = (end_A - start_A == 1) & ((flag_A & LETTER) != 0)
-    behind: Bools = np.roll(single, 1) & ~gap_A
+    behind: Bools = _before(single) & ~gap_A
     return behind
 
 
-def _infix(code_A: Codes, before_A: Flags, behind_A: Flags) -> Bools:
+def _before(values_A: Any) -> Any:
+    """What stands at the atom before; 0 for the first."""
+    out = np.zeros_like(values_A)
+    out[1:] = values_A[:-1]
+    return out
+
+
+def _infix(code_A: Codes, flag_A: Flags, before_A: Flags, behind_A: Flags) -> Bools:
     """Marks that part what stands on both sides of them."""
-    letters = (before_A & LETTER != 0) & (behind_A & LETTER != 0)
-    hyphen = np.isin(code_A, (ord("-"), ord("~"), DASH, LONG_DASH))
-    comma = code_A == ord(",")
-    sign = np.isin(code_A, SIGNS)
-    wordy = (before_A & (LETTER | DIGIT) != 0) & (behind_A & LETTER != 0)
-    digits = (before_A & DIGIT != 0) & (behind_A & DIGIT != 0)
-    between = np.isin(code_A, SUMS)
-    joined = (code_A == ord(".")) & (before_A & LOWER != 0) & (behind_A & UPPER != 0)
-    parts: Bools = (letters & comma) | (wordy & (hyphen | sign)) | (digits & between) | joined
+    letter_behind = (behind_A & LETTER) != 0
+    letters = ((before_A & LETTER) != 0) & letter_behind
+    wordy = ((before_A & (LETTER | DIGIT)) != 0) & letter_behind
+    digits = ((before_A & DIGIT) != 0) & ((behind_A & DIGIT) != 0)
+    joined = (code_A == ord(".")) & ((before_A & LOWER) != 0) & ((behind_A & UPPER) != 0)
+    parts: Bools = (
+        (letters & (code_A == ord(","))) | (wordy & ((flag_A & (HYPHEN | SIGN)) != 0))
+        | (digits & ((flag_A & SUM) != 0)) | joined
+    )
     return parts
 
 
 def _clitics(
-    codes_C: Codes, code_A: Codes,
+    codes_C: Codes, flag_A: Flags,
     start_A: Ints, end_A: Ints, gap_A: Bools, gap_behind_A: Bools, begins_A: Bools,
 ) -> tuple[Bools, Ints]:
     """`'s` and its like are words of their own, and so is `n't`."""
     none = np.zeros(0, np.int64)
-    apostrophe = np.isin(code_A, (APOSTROPHE, RIGHT_QUOTE)) & ~gap_A & ~gap_behind_A
+    apostrophe = ((flag_A & QUOTE) != 0) & ~gap_A & ~gap_behind_A
     places = np.flatnonzero(apostrophe)
     if not len(places):
         return begins_A, none

@@ -113,7 +113,9 @@ class Plain:
         """All words, a space behind each; bytes that serve for comparing only."""
         behind = self.plain_C.copy()
         behind[1:] |= self.plain_C[:-1]
-        return np.where(self.plain_C, self.codes_C, 32)[behind].astype("<u4").tobytes()
+        codes = np.where(self.plain_C, self.codes_C, 32)[behind]
+        narrow = np.min_scalar_type(codes.max(initial=0))  # hashing costs by the byte
+        return codes.astype(narrow).tobytes()
 
     @cached_property
     def _spans(self) -> Spans:

@@ -1,4 +1,4 @@
-"""A page's source -> well-formed markup and a table of its tags, without a step per node.
+"""A page's tree -> well-formed markup and a table of its tags, without a step per node.
 
 A parser in C mends the page and writes it out again; in what it writes every "<" and ">" bounds a
 tag, so that numpy finds all tags at once. Shapes: K tags, S steps (a tag that opens and closes an
@@ -25,15 +25,8 @@ LONGEST = 12
 SPACE, SLASH, GREATER = b" />"
 
 
-def canonical(source: bytes, skipped: tuple[str, ...]) -> tuple[str, bytes]:
-    """Title of a page in UTF-8, and the page as XML without the elements `skipped`."""
-    parser = etree.HTMLParser(
-        encoding="utf-8", remove_comments=True, remove_pis=True, collect_ids=False
-    )
-    try:
-        root = etree.fromstring(source, parser)
-    except etree.XMLSyntaxError:  # nothing in it
-        return "", b""
+def canonical(root: Any, skipped: tuple[str, ...]) -> tuple[str, bytes]:
+    """Title of a page, and the page as XML without the elements `skipped`, which `root` loses."""
     if root is None:
         return "", b""
     title = root.find(".//title")

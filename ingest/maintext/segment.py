@@ -1,4 +1,4 @@
-"""A page's source -> its blocks of text, in order, with the elements that hold them.
+"""A page's tree -> its blocks of text, in order, with the elements that hold them.
 
 Shapes: B blocks, E elements that break text, K tags, S steps (`ingest.maintext.markup`), R runs:
 what stands between two tags that break text. A run that is not empty is a block.
@@ -72,9 +72,12 @@ class Page:
     span: Any = field(default_factory=_none)
 
 
-def segment(source: bytes) -> Page:
-    """Blocks of a page in UTF-8: runs of text that no block element and no <br> divides."""
-    title, markup = canonical(source, SKIPPED)
+def segment(tree: Any) -> Page:
+    """Blocks of a page: runs of text that no block element and no <br> divides.
+
+    `tree`: the page as `ingest.tags.parse_page` gives it; it is used up.
+    """
+    title, markup = canonical(tree, SKIPPED)
     page = Page(title, markup)
     if markup:
         tags = tags_of(markup, NAMES)

@@ -9,7 +9,6 @@ import pytest
 from ingest import clean, gather
 from ingest.boilerplate import BoilerplateConfig, boilerplate_lines, without_lines
 from ingest.clean import CleanConfig
-from ingest.dedup import exact_key
 from ingest.gather import GatherConfig
 from ingest.journal import Journal
 from ingest.sources.files import FilesConfig
@@ -20,8 +19,8 @@ NOTICE = "Subscribe to our newsletter and never miss a story from the valley."
 CONFIG = BoilerplateConfig(pages=5, share=0.5)
 
 
-def _page(text: str, host: str = "x.example") -> tuple[str, str, Hashes]:
-    return host, exact_key(text), line_hashes(text)[0]
+def _page(text: str, host: str = "x.example") -> tuple[str, Hashes]:
+    return host, line_hashes(text)[0]
 
 
 def _text(index: int) -> str:

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from ingest.extract import Mode, extract, trafilatura_text
-from ingest.maintext.choose import choose, hopeful
+from ingest.maintext.choose import choose, disagreement, hopeful
 from ingest.maintext.features import FEATURES, features
 from ingest.maintext.forest import Forest, shipped
-from ingest.maintext.segment import segment
-from ingest.maintext.votes import VOTES, votes
+from ingest.maintext.segment import Page, segment
+from ingest.tags import parse_page
 from tests.benchmarks.extraction.metric import compare, f1, outcome
+from tests.benchmarks.extraction.thinned import thinned
 from tests.benchmarks.hostile import KINDS, hostile
 
 TEXT = (
@@ -36,6 +37,10 @@ def _page(body: str) -> bytes:
     return f"<html><title>Mills</title><body>{before}{body}{after}</body></html>".encode()
 
 
+def _cut(source: bytes) -> Page:
+    return segment(parse_page(source.decode()))
+
+
 @pytest.mark.parametrize("mode", ["fast", "quality"])
 @pytest.mark.parametrize(
     "body",
@@ -55,33 +60,41 @@ def test_main_text_and_nothing_else(body: str, mode: Mode) -> None:
 
 
 def test_blocks_keep_words_apart_and_lines_of_code_together() -> None:
-    page = segment(b"<p>one <b>t</b>wo<br>three</p><pre>a\n  b</pre><script>x</script>four")
+    page = _cut(b"<p>one <b>t</b>wo<br>three</p><pre>a\n  b</pre><script>x</script>four")
     assert page.texts == ["one two", "three", "a\nb", "four"]
 
 
 def test_advice_is_asked_for_only_when_needed() -> None:
-    asked: list[bytes | None] = []
+    asked: list[bytes] = []
 
-    def advise(markup: bytes | None) -> str:
+    def advise(markup: bytes) -> str:
         asked.append(markup)
         return "\n".join(TEXT)
 
     long = _page("<article>" + "".join(f"<p>{t}</p>" for t in TEXT * 6) + "</article>")
-    choose(segment(long), advise, always=False)
+    choose(_cut(long), advise, "fast")
     assert asked == []
-    choose(segment(long), advise, always=True)
-    assert asked == [None]
-    choose(segment(b"<p>A line.</p><p>Another one, no longer.</p>"), advise, always=False)
-    assert asked[1:] == [b"<html><body><p>A line.</p><p>Another one, no longer.</p></body></html>"]
-    for always in (False, True):
-        assert choose(segment(b"<hr>" * 500 + b"<p>A line.</p>"), advise, always) != "\n".join(TEXT)
-    assert len(asked) == 2
+    nothing = _page("")  # but clutter
+    assert choose(_cut(nothing), advise, "fast") == "\n".join(TEXT)
+    assert len(asked) == 1
+    for mode in ("fast", "quality"):  # asked would be trafilatura, for seconds
+        assert choose(_cut(b"<hr>" * 500 + b"<p>A line.</p>"), advise, mode) != "\n".join(TEXT)
+    assert len(asked) == 1
+
+
+def test_parts_that_choose_alike_do_not_disagree() -> None:
+    texts = ["a" * 60, "b" * 40]
+    assert disagreement(texts, np.array([[0.9, 0.1], [0.6, 0.3]])) == 0
+    assert disagreement(texts, np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.6]])) == pytest.approx(
+        (1 - 120 / 160) / 3
+    )
+    assert disagreement(texts, np.array([[0.1, 0.1], [0.2, 0.1]])) == 1
 
 
 def test_advice_is_asked_about_the_page_without_sure_clutter() -> None:
-    page = segment(_page("<h1>Mills</h1><div/><p>A &lt; b.</p><section><p>Maybe.</p></section>"))
+    page = _cut(_page("<h1>Mills</h1><div/><p>A &lt; b.</p><section><p>Maybe.</p></section>"))
     likely = np.array([0.9 if text in ("A < b.", "Maybe.") else 0.001 for text in page.texts])
-    left = segment(hopeful(page, likely))
+    left = _cut(hopeful(page, likely))
     assert left.texts == ["Mills", "A < b.", "Maybe."]
     assert trafilatura_text(hopeful(page, likely)) == "Mills\nA < b.\nMaybe."
     in_xhtml = page.markup.replace(b"<html", b'<html xmlns="http://www.w3.org/1999/xhtml"')
@@ -90,7 +103,7 @@ def test_advice_is_asked_about_the_page_without_sure_clutter() -> None:
 
 @pytest.mark.parametrize("body", ["<p>x</p>", "<o:p>x</o:p><a<b>y</a<b>", "<div>" * 600 + "x"])
 def test_advice_about_hopeless_or_odd_pages_is_about_all_of_them(body: str) -> None:
-    page = segment(body.encode())
+    page = _cut(body.encode())
     assert hopeful(page, np.zeros(len(page.texts))) == page.markup
     trafilatura_text(page.markup)
     assert trafilatura_text(b"") == ""
@@ -100,16 +113,16 @@ def test_advice_about_hopeless_or_odd_pages_is_about_all_of_them(body: str) -> N
     "source", [b"<p>x</p>", b"<h1>x</h1>y", b"<a href=/>x</a>" * 9, "<p>日本語。</p>".encode() * 3]
 )
 def test_features_of_any_page_are_numbers(source: bytes) -> None:
-    page = segment(source)
+    page = _cut(source)
     known = features(page)
     assert known.shape == (len(FEATURES), len(page.texts))
     assert np.isfinite(known).all()
 
 
-@pytest.mark.parametrize(("name", "extra"), [("alone", []), ("advised", list(VOTES))])
-def test_shipped_trees_were_trained_on_these_features(name: str, extra: list[str]) -> None:
-    plain = json.loads(files("ingest.maintext").joinpath(f"{name}.json").read_text("utf-8"))
-    assert plain["features"] == [*FEATURES, *extra]
+def test_shipped_trees_were_trained_on_these_features() -> None:
+    plain = json.loads(files("ingest.maintext").joinpath("trees.json").read_text("utf-8"))
+    assert plain["features"] == list(FEATURES)
+    assert shipped().limits["fast"] > shipped().limits["quality"]
 
 
 def test_trees_in_numpy_are_trees() -> None:
@@ -127,29 +140,39 @@ def test_trees_in_numpy_are_trees() -> None:
     leaf[0, :3], leaf[1, :2] = (0.1, 0.2, 0.3), (-1, 1)
     x = np.array([[0, 0, 1, 1.5, 3], [5, 6, 9, 0, 9]], np.float32)
     score = np.array([0.1 - 1, 0.2 - 1, 0.2 - 1, 0.3 - 1, 0.3 + 1])
-    forest = Forest(feature, threshold, mask, leaf)
-    assert forest(x) == pytest.approx(1 / (1 + np.exp(-score)))
-    assert Forest.from_json(json.loads(json.dumps(forest.to_json())))(x) == pytest.approx(forest(x))
+    forest = Forest(feature, threshold, mask, leaf, parts=1)
+    assert forest(x)[0] == pytest.approx(1 / (1 + np.exp(-score)))
+    kept = json.loads(json.dumps(forest.to_json()))
+    assert Forest.from_json(kept)(x) == pytest.approx(forest(x))
+    assert Forest.from_json(kept | {"parts": 2})(x)[1] == pytest.approx(
+        1 / (1 + np.exp([1, 1, 1, 1, -1]))
+    )
 
 
 def test_every_tree_ends_in_a_leaf_that_it_has() -> None:
-    rng = np.random.default_rng(0)
-    for forest in (shipped().alone, shipped().advised):
-        x = rng.normal(0, 5, (len(FEATURES) + len(VOTES), 50)).astype(np.float32)
-        likely = forest(x)
-        assert ((likely > 0) & (likely < 1)).all()
-        assert forest.mask.shape == forest.feature.shape
+    forest = shipped().forest
+    likely = forest(np.random.default_rng(0).normal(0, 5, (len(FEATURES), 50)).astype(np.float32))
+    assert ((likely > 0) & (likely < 1)).all()
+    assert forest.mask.shape == forest.feature.shape
+    assert len(likely) == forest.parts
 
 
-def test_votes_are_shares_of_blocks() -> None:
-    got = votes(["a b c", "x y", "one two three four five six seven"], "q a b c! one two three four"
-                " five six z")
-    assert got[0].tolist() == [1, 0, 1]
-    assert got[1].tolist() == [-1, 1, 0]
-    assert got[2].tolist() == [0, 1, -1]
-    repeated = ["Share", "one two three four five", "Share", "six seven eight nine ten", "Share"]
-    got = votes(repeated, "one two three four five Share six seven eight nine ten")
-    assert got[0].tolist() == [0, 1, 1, 1, 0]
+def test_thinned_copies_are_pages_with_some_of_the_article() -> None:
+    page = _cut(_page("<article>" + "".join(f"<p>{t}</p>" for t in TEXT) + "</article>"))
+    true = np.array([float(text in TEXT) for text in page.texts])
+    copies = list(thinned(page, true, 30, (0, 1)))
+    assert [copy.texts for copy, _ in copies] == [
+        copy.texts for copy, _ in thinned(page, true, 30, (0, 1))
+    ]
+    for copy, kept in copies:
+        assert copy.texts == [text for text, keeps in zip(page.texts, kept, strict=True) if keeps]
+        assert any(text in TEXT for text in copy.texts)
+        assert copy.first[0] == 0
+        assert copy.last[0] == len(copy.texts)
+        assert np.isfinite(features(copy)).all()
+    lengths = {sum(text in TEXT for text in copy.texts) for copy, _ in copies}
+    assert len(lengths) > 2
+    assert {copy.title for copy, _ in copies} == {"", "Mills"}
 
 
 def test_metric_of_the_article_benchmark() -> None:
@@ -165,7 +188,7 @@ def test_metric_of_the_article_benchmark() -> None:
 
 def test_paragraphs_within_a_broken_one_stay_apart() -> None:
     page = f"<html><body><article><p>{TEXT[0]}<ver,>{''.join(f'<p>{t}</p>' for t in TEXT[1:])}"
-    assert set(TEXT[1:]) <= set(trafilatura_text(page).splitlines())
+    assert set(TEXT[1:]) <= set(trafilatura_text(_cut(page.encode()).markup).splitlines())
 
 
 @pytest.mark.parametrize("number", range(2 * len(KINDS)))

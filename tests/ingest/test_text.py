@@ -2,9 +2,9 @@
 
 import pytest
 
-from ingest.decode import decode, utf8
+from ingest.decode import decode
 from ingest.extract import extract
-from ingest.language import language_of, surely_other
+from ingest.language import declared, language_of, surely_other
 from ingest.tags import parse_page
 
 PROSE = (
@@ -44,7 +44,6 @@ LONG = "\n".join([PROSE.strip(), MILL, FISH])
 )
 def test_decoding(body: bytes, header: str, expected: str) -> None:
     assert decode(body, header) == expected
-    assert utf8(body, header) == expected.encode()
 
 
 def _page(before: str, after: str) -> bytes:
@@ -98,8 +97,12 @@ def test_languages(text: str, language: str) -> None:
     assert language_of(text)[0] == language
 
 
-def _in_paragraphs(*paragraphs: str) -> str:
-    return "<html><body><p>Home</p>" + "".join(f"<p>{one}</p>" for one in paragraphs)
+@pytest.mark.parametrize(
+    ("page", "code"),
+    [("<html lang=en-GB>x", "en"), ("<html xml:lang='DE'>x", "de"), ("<p lang=fr>x", ""), ("", "")],
+)
+def test_the_language_that_a_page_declares(page: str, code: str) -> None:
+    assert declared(parse_page(page)) == code
 
 
 def test_a_page_that_is_surely_in_another_language_needs_no_extraction() -> None:
@@ -107,17 +110,18 @@ def test_a_page_that_is_surely_in_another_language_needs_no_extraction() -> None
         "Der Fluss entspringt in den Hügeln über der Stadt und fließt vierzig Meilen nach Westen; "
         "im Frühling führt er das Wasser der Schneeschmelze und überschwemmt die Wiesen am Ufer. "
     ) * 2
-    found = surely_other(parse_page(_in_paragraphs(german, german, german)), ("en",))
+    found = surely_other(["Home", german, german, german], ("en",))
     assert found is not None
     assert found[1] == "de"
     assert "entspringt" in found[0]
+    blocks: list[str]
     wanted: tuple[str, ...]
-    for page, wanted in (
-        (_in_paragraphs(german, german, german), ("de", "en")),
-        (_in_paragraphs(german, german, german), ()),
-        (_in_paragraphs(german, LONG, german), ("en",)),
-        (_in_paragraphs(LONG, LONG), ("en",)),
-        (_in_paragraphs(german), ("en",)),  # too little to be sure
-        ("", ("en",)),
+    for blocks, wanted in (
+        (["Home", german, german, german], ("de", "en")),
+        (["Home", german, german, german], ()),
+        (["Home", german, LONG, german], ("en",)),
+        (["Home", LONG, LONG], ("en",)),
+        (["Home", german], ("en",)),  # too little to be sure
+        ([], ("en",)),
     ):
-        assert surely_other(parse_page(page), wanted) is None
+        assert surely_other(blocks, wanted) is None

@@ -13,7 +13,7 @@ from ingest.fetch import Response
 from ingest.gather import GatherConfig
 from ingest.sources.warc import WarcConfig
 
-__all__ = ["Pages", "archive_of", "pages"]
+__all__ = ["Pages", "archive_of", "pages", "unpacked"]
 
 PACKAGES = (
     "anarchism", "apache2-doc", "debian-handbook", "postgresql-doc-15", "python3.11-doc",
@@ -27,8 +27,7 @@ def pages(work: Path, count: int) -> Pages:
     """(Address, HTML) of `count` pages, the same each time. Needs apt-get and dpkg-deb."""
     folder = work / "packages"
     for package in PACKAGES:
-        if not (folder / package).exists():
-            _unpack(package, folder)
+        unpacked(package, folder)
     files = [path for path in sorted(folder.rglob("*.html")) if path.is_file()]
     files = [path for path in files if path.stat().st_size < LARGEST]
     random.Random(SEED).shuffle(files)
@@ -56,7 +55,10 @@ def archive_of(found: Pages, work: Path) -> Path:
     return run
 
 
-def _unpack(package: str, folder: Path) -> None:
+def unpacked(package: str, folder: Path) -> Path:
+    """Debian's package in a folder of its own there; fetched if it is not."""
+    if (folder / package).exists():
+        return folder / package
     packed = folder / ".packed"
     packed.mkdir(parents=True, exist_ok=True)
     try:
@@ -67,6 +69,7 @@ def _unpack(package: str, folder: Path) -> None:
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         shutil.rmtree(folder / package, ignore_errors=True)
         raise SystemExit(f"{package} cannot be had from Debian's archive: {error}") from None
+    return folder / package
 
 
 def _address(path: Path) -> str:

@@ -10,18 +10,18 @@ import argparse
 import time
 from collections.abc import Callable
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ingest.decode import utf8
 from ingest.extract import Mode, main_text
 from ingest.maintext.forest import Trees
+from ingest.maintext.segment import segment
+from ingest.tags import parse_page
 from tests.benchmarks.extraction import competitors
 from tests.benchmarks.extraction.metric import compare, f1, outcome
 from tests.benchmarks.extraction.pages import Sample, read
-from tests.benchmarks.extraction.train import folds, label, train
+from tests.benchmarks.extraction.train import Family, add_arguments, folds, read_all, train
 from tests.benchmarks.record import Result
 
 Extractor = Callable[[int, Sample], str]
@@ -40,20 +40,19 @@ def ours(mode: Mode, trees: list[Trees] | None) -> Extractor:
 
     def run(number: int, sample: Sample) -> str:
         own = trees[number] if trees else None
-        document = main_text(utf8(sample.html), sample.url, mode, own)
+        document = main_text(segment(parse_page(sample.source)), sample.url, mode, own)
         return document.text if document else ""
 
     return run
 
 
-def out_of_fold(samples: list[Sample], parts: int, seed: int) -> list[Trees]:
-    """For each page trees that were trained without it."""
-    labelled = [label(sample) for sample in samples]
+def out_of_fold(articles: list[Family], others: list[Family], parts: int, seed: int) -> list[Trees]:
+    """For each article trees that were trained without it."""
     trees: dict[int, Trees] = {}
-    for part in folds(len(samples), parts, seed):
-        trained = train([page for k, page in enumerate(labelled) if k not in set(part)], seed)
-        trees |= dict.fromkeys(part, trained)
-    return [trees[number] for number in range(len(samples))]
+    for part in folds(len(articles), parts, seed):
+        rest = [page for number, page in enumerate(articles) if number not in set(part)]
+        trees |= dict.fromkeys(part, train(rest, others, seed))
+    return [trees[number] for number in range(len(articles))]
 
 
 def measure(
@@ -81,14 +80,14 @@ def measure(
 def main() -> None:
     """Measure and keep."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    add_arguments(parser)
     parser.add_argument("--folds", type=int, default=10)
     parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="as in all benchmarks; always done")
     chosen = parser.parse_args()
     samples = read(chosen.data)
-    trees = out_of_fold(samples, chosen.folds, chosen.seed)
+    trees = out_of_fold(*read_all(chosen), chosen.folds, chosen.seed)
     extractors: dict[str, Extractor] = {
         "fast": ours("fast", trees), "quality": ours("quality", trees),
         "fast, shipped trees (have seen these pages)": ours("fast", None),

@@ -141,7 +141,7 @@ def line_2(result: Result, work: Path, count: int) -> None:
     value = {
         "pages": count, "ours": ours, "datatrove 0.10.1": rival, "times": round(times, 1),
         "texts compared": len(texts), "agreement": agreement,
-        "F1 of main text, against what the pages' templates mark": main_text_f1(found),
+        "F1 of main text, against what the pages' templates mark": main_text_f1(found[::5]),
     }
     ok = times >= 10 and min(agreement.values()) >= 0.97 and count >= LEAST
     result.add("2", value, ">= 10 times datatrove, agreement >= .97", ok, f"{COMMAND} 2")

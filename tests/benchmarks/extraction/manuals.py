@@ -5,6 +5,7 @@ packages are others than those that `tests.benchmarks.cleaned.pages` measures wi
 """
 
 import random
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,8 @@ def truth_of(body: bytes) -> str:
         encoding="utf-8", remove_comments=True, remove_pis=True))
     if surely_other(tree.itertext(), ("en",)):
         return ""
-    content = next(found[0] for name in CONTENT if (found := tree.cssselect(name)))
-    for added in [*content.cssselect(ADDED), *_texinfo_heads(content)]:
+    content = next(found[0] for name in CONTENT if (found := _selector(name)(tree)))
+    for added in [*_selector(ADDED)(content), *_texinfo_heads(content)]:
         if added is not content:
             added.drop_tree()
     text = _text(content)
@@ -86,7 +87,15 @@ def truth_of(body: bytes) -> str:
 
 def _texinfo_heads(content: Any) -> list[Any]:
     """Lines of links with access keys, above and below a node."""
-    return [e for e in content.cssselect("div.header, p") if e.cssselect("a[accesskey]")]
+    keyed = _selector("a[accesskey]")
+    return [element for element in _selector("div.header, p")(content) if keyed(element)]
+
+
+@cache
+def _selector(name: str) -> Any:
+    from lxml.cssselect import CSSSelector
+
+    return CSSSelector(name)
 
 
 def _text(element: Any) -> str:

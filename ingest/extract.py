@@ -1,8 +1,8 @@
 """HTML -> main text.
 
 Every page is cut into blocks (`ingest.maintext`) that six forests of small trees judge. Pages on
-which these disagree are left to trafilatura, without what is surely clutter: about one in twenty
-in mode `fast`, one in seven in mode `quality`.
+which these disagree are left to trafilatura, without what is surely clutter: about one article in
+forty in mode `fast`, one in five in mode `quality`.
 Hostile pages can hang or exhaust any extractor: call this through `ingest.isolate`.
 """
 

@@ -13,7 +13,9 @@ from ingest.maintext.forest import Forest, shipped
 from ingest.maintext.segment import Page, segment
 from ingest.tags import parse_page
 from tests.benchmarks.extraction.metric import compare, f1, outcome
+from tests.benchmarks.extraction.pages import Sample
 from tests.benchmarks.extraction.thinned import thinned
+from tests.benchmarks.extraction.train import families
 from tests.benchmarks.hostile import KINDS, hostile
 
 TEXT = (
@@ -85,6 +87,7 @@ def test_advice_is_asked_for_only_when_needed() -> None:
 def test_parts_that_choose_alike_do_not_disagree() -> None:
     texts = ["a" * 60, "b" * 40]
     assert disagreement(texts, np.array([[0.9, 0.1], [0.6, 0.3]])) == 0
+    assert disagreement(texts, np.array([[0.9, 0.45], [0.6, 0.42]])) == 0  # both chosen by all
     assert disagreement(texts, np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.6]])) == pytest.approx(
         (1 - 120 / 160) / 3
     )
@@ -173,6 +176,15 @@ def test_thinned_copies_are_pages_with_some_of_the_article() -> None:
     lengths = {sum(text in TEXT for text in copy.texts) for copy, _ in copies}
     assert len(lengths) > 2
     assert {copy.title for copy, _ in copies} == {"", "Mills"}
+
+
+def test_pages_without_text_keep_their_place_among_those_to_train_on() -> None:
+    article = Sample(_page(f"<p>{TEXT[0]}</p>"), TEXT[0], "")
+    empty = Sample(b"<html></html>", "", "")
+    first, none, last = families([article, empty, article], 0, 1.0, 0)
+    assert none == []
+    assert first[0].true.tolist() == last[0].true.tolist()
+    assert first[0].page.texts[int(first[0].true.argmax())] == TEXT[0]
 
 
 def test_metric_of_the_article_benchmark() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from ingest.decode import decode
+from ingest.examine import ExamineConfig, Finding, Job, examine
 from ingest.extract import extract
 from ingest.language import declared, language_of, surely_other
 from ingest.tags import parse_page
@@ -125,3 +126,25 @@ def test_a_page_that_is_surely_in_another_language_needs_no_extraction() -> None
         ([], ("en",)),
     ):
         assert surely_other(blocks, wanted) is None
+
+
+def test_main_text_is_not_looked_for_on_pages_surely_in_other_languages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    german = "Der Fluss entspringt in den Hügeln über der Stadt und fließt vierzig Meilen. " * 4
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    def read(tag: str) -> Finding:
+        body = f"{tag}<p>{german}</p><p>{german}</p>".encode()
+        return examine(Job("http://x.example/", 0, "", (), body, ExamineConfig()))
+
+    monkeypatch.setattr("ingest.examine.surely_other", never)
+    found = read("<html lang=en>")  # it says otherwise, so its text decides
+    assert (found.reason, found.language) == ("language", "de")
+    monkeypatch.undo()
+    monkeypatch.setattr("ingest.examine.main_text", never)
+    found = read("<html lang=de>")
+    assert (found.reason, found.language) == ("language", "de")
+    assert found.text.startswith("Der Fluss")

@@ -2,6 +2,8 @@
 
 python -m tests.benchmarks.extraction --data DIR --json [--folds 10] [--passes 3]
 
+Trees are trained on manuals as well, which apt-get fetches once into --work.
+
 Ours is scored out of fold: trees for a page are trained without it and its fold, the limit of
 doubt included; so is its speed, since trees ask for advice less often about pages they know.
 """

@@ -58,16 +58,16 @@ Family = list[Labelled]
 
 
 def families(samples: list[Sample], copies: int, weight: float, seed: int) -> list[Family]:
-    """Pages with their labels and copies, each page of the same `weight`."""
+    """Pages with labels and copies, each page of the same `weight`; [] for one without text."""
     found = []
     for number, sample in enumerate(samples):
-        page = segment(parse_page(sample.source))
+        page, family = segment(parse_page(sample.source)), []
         if page.texts:
             true = _shares(page.texts, sample.truth)
             family = [_labelled(page, true, weight)]
             for copy, kept in thinned(page, true, copies, (seed, number)):
                 family.append(_labelled(copy, true[kept], weight * COPY))
-            found.append(family)
+        found.append(family)
     return found
 
 
@@ -106,7 +106,7 @@ def train(articles: list[Family], others: list[Family], seed: int = 0) -> Trees:
     for part in folds(len(articles), INNER, seed):
         rest = [page for number, page in enumerate(articles) if number not in set(part)]
         forests = _fit(rest + others, seed)
-        for family in (articles[number] for number in part):
+        for family in filter(None, (articles[number] for number in part)):
             seen.append(disagreement(family[0].page.texts, forests(family[0].known)))
     limits = {mode: float(np.quantile(seen, 1 - share)) for mode, share in ASKED.items()}
     return Trees(_fit(articles + others, seed), limits)
